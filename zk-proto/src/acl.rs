@@ -60,6 +60,9 @@ pub struct Acl<'a> {
 }
 
 impl<'a> Acl<'a> {
+    /// Bytes of an entry with empty or null texts.
+    const WIRE_LEN_MIN: usize = 12;
+
     /// An entry from its parts.
     pub fn new(perms: Perms, scheme: impl Into<Cow<'a, str>>, id: impl Into<Cow<'a, str>>) -> Self {
         Acl { perms, scheme: Some(scheme.into()), id: Some(id.into()) }
@@ -99,7 +102,7 @@ impl<'a> Acl<'a> {
         Ok(Acl { perms: Perms(r.i32()?), scheme: r.string()?, id: r.string()? })
     }
 
-    /// Appends the record.
+    /// Appends the record, as a server writes it.
     pub fn encode(&self, w: &mut Vec<u8>) {
         w.put_int(self.perms.0);
         w.put_opt_str(self.scheme.as_deref());
@@ -108,17 +111,30 @@ impl<'a> Acl<'a> {
 
     /// Reads a list; null stays distinguishable from empty.
     pub fn decode_list(r: &mut Reader<'a>) -> Result<Option<Vec<Self>>, DecodeError> {
-        r.vector(Acl::decode)
+        r.vector_of(Self::WIRE_LEN_MIN, Acl::decode)
     }
 
-    /// Appends a list.
+    /// Appends a list, as a server writes it.
     pub fn encode_list(list: Option<&[Acl<'_>]>, w: &mut Vec<u8>) {
-        match list {
-            None => w.put_int(-1),
-            Some(list) => {
-                w.put_len(list.len());
-                list.iter().for_each(|acl| acl.encode(w));
-            }
+        put_list(list, w, |acl, w| acl.encode(w));
+    }
+
+    /// Appends a list, as requests carry it; see [`Writer::put_utf8`].
+    pub(crate) fn encode_request_list(list: Option<&[Acl<'_>]>, w: &mut Vec<u8>) {
+        put_list(list, w, |acl, w| {
+            w.put_int(acl.perms.0);
+            w.put_opt_utf8(acl.scheme.as_deref());
+            w.put_opt_utf8(acl.id.as_deref());
+        });
+    }
+}
+
+fn put_list(list: Option<&[Acl<'_>]>, w: &mut Vec<u8>, put: impl Fn(&Acl<'_>, &mut Vec<u8>)) {
+    match list {
+        None => w.put_int(-1),
+        Some(list) => {
+            w.put_len(list.len());
+            list.iter().for_each(|acl| put(acl, w));
         }
     }
 }

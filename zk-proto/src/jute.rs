@@ -132,11 +132,20 @@ impl<'a> Reader<'a> {
     /// A vector whose items `item` reads; null stays distinguishable.
     pub fn vector<T>(
         &mut self,
+        item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<Vec<T>>, DecodeError> {
+        self.vector_of(4, item)
+    }
+
+    /// [`Reader::vector`] for items of which each takes at least `item_bytes_min` bytes, so that no more room
+    /// is made than the bytes at hand can fill, whatever the count says.
+    pub(crate) fn vector_of<T>(
+        &mut self,
+        item_bytes_min: usize,
         mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Option<Vec<T>>, DecodeError> {
         let Some(len) = self.vector_len()? else { return Ok(None) };
-        // An item takes at least one byte, so this never allocates ahead of the data by more than a factor.
-        let mut items = Vec::with_capacity((len as usize).min(self.remaining() / 4));
+        let mut items = Vec::with_capacity((len as usize).min(self.remaining() / item_bytes_min));
         for _ in 0..len {
             items.push(item(self)?);
         }
@@ -195,10 +204,15 @@ pub trait Writer {
     fn put_bool(&mut self, v: bool);
     /// `buffer`; `None` is null. Panics when longer than 2 GiB, which no caller can hold as a frame.
     fn put_buffer(&mut self, v: Option<&[u8]>);
-    /// `ustring`. Characters beyond the BMP are written as Java does: as two three-byte surrogates.
+    /// `ustring` as Apache's servers write it, in replies and on disk: characters beyond the BMP become two
+    /// three-byte surrogates.
     fn put_str(&mut self, v: &str);
-    /// `ustring`; `None` is null.
+    /// [`Writer::put_str`]; `None` is null.
     fn put_opt_str(&mut self, v: Option<&str>);
+    /// `ustring` in plain UTF-8. Requests use it: Apache's servers decode that, but not what they write.
+    fn put_utf8(&mut self, v: &str);
+    /// [`Writer::put_utf8`]; `None` is null.
+    fn put_opt_utf8(&mut self, v: Option<&str>);
     /// The count in front of a vector's items.
     fn put_len(&mut self, n: usize);
 }
@@ -256,6 +270,14 @@ impl Writer for Vec<u8> {
             None => self.put_int(-1),
             Some(s) => self.put_str(s),
         }
+    }
+
+    fn put_utf8(&mut self, v: &str) {
+        self.put_buffer(Some(v.as_bytes()));
+    }
+
+    fn put_opt_utf8(&mut self, v: Option<&str>) {
+        self.put_buffer(v.map(str::as_bytes));
     }
 
     fn put_len(&mut self, n: usize) {

@@ -96,16 +96,16 @@ pub(crate) fn encode_ops(ops: &[MultiOp<'_>], w: &mut Vec<u8>) {
         match op {
             MultiOp::Create(create) => create.encode(w),
             MultiOp::Delete { path, version } | MultiOp::Check { path, version } => {
-                w.put_str(path);
+                w.put_utf8(path);
                 w.put_int(*version);
             }
             MultiOp::SetData { path, data, version } => {
-                w.put_str(path);
+                w.put_utf8(path);
                 w.put_buffer(*data);
                 w.put_int(*version);
             }
             MultiOp::GetData { path, watch } | MultiOp::GetChildren { path, watch } => {
-                w.put_str(path);
+                w.put_utf8(path);
                 w.put_bool(*watch);
             }
         }

@@ -39,9 +39,9 @@ impl<'a> CreateRequest<'a> {
 
     /// Appends the body.
     pub fn encode(&self, w: &mut Vec<u8>) {
-        w.put_str(&self.path);
+        w.put_utf8(&self.path);
         w.put_buffer(self.data);
-        Acl::encode_list(self.acl.as_deref(), w);
+        Acl::encode_request_list(self.acl.as_deref(), w);
         w.put_int(self.flags);
         if self.op == OpCode::CreateTtl {
             w.put_long(self.ttl_ms);
@@ -286,53 +286,53 @@ impl<'a> Request<'a> {
         match self {
             Request::Create(create) => create.encode(w),
             Request::Delete { path, version } | Request::Check { path, version } => {
-                w.put_str(path);
+                w.put_utf8(path);
                 w.put_int(*version);
             }
             Request::DeleteContainer { path }
             | Request::GetAcl { path }
-            | Request::GetAllChildrenNumber { path } => w.put_str(path),
+            | Request::GetAllChildrenNumber { path } => w.put_utf8(path),
             Request::Exists { path, watch }
             | Request::GetData { path, watch }
             | Request::GetChildren { path, watch }
             | Request::GetChildren2 { path, watch } => {
-                w.put_str(path);
+                w.put_utf8(path);
                 w.put_bool(*watch);
             }
             Request::SetData { path, data, version } => {
-                w.put_str(path);
+                w.put_utf8(path);
                 w.put_buffer(*data);
                 w.put_int(*version);
             }
             Request::SetAcl { path, acl, version } => {
-                w.put_str(path);
-                Acl::encode_list(acl.as_deref(), w);
+                w.put_utf8(path);
+                Acl::encode_request_list(acl.as_deref(), w);
                 w.put_int(*version);
             }
-            Request::Sync { path } => w.put_opt_str(path.as_deref()),
+            Request::Sync { path } => w.put_opt_utf8(path.as_deref()),
             Request::Ping | Request::WhoAmI | Request::CloseSession => {}
             Request::Multi(ops) | Request::MultiRead(ops) => encode_ops(ops, w),
             Request::Reconfig(r) => {
-                w.put_opt_str(r.joining_servers.as_deref());
-                w.put_opt_str(r.leaving_servers.as_deref());
-                w.put_opt_str(r.new_members.as_deref());
+                w.put_opt_utf8(r.joining_servers.as_deref());
+                w.put_opt_utf8(r.leaving_servers.as_deref());
+                w.put_opt_utf8(r.new_members.as_deref());
                 w.put_long(r.cur_config_id);
             }
             Request::CheckWatches { path, kind } | Request::RemoveWatches { path, kind } => {
-                w.put_str(path);
+                w.put_utf8(path);
                 w.put_int(*kind as i32);
             }
             Request::Auth(auth) => {
                 w.put_int(auth.kind);
-                w.put_opt_str(auth.scheme.as_deref());
+                w.put_opt_utf8(auth.scheme.as_deref());
                 w.put_buffer(auth.auth);
             }
             Request::SetWatches(watches) => watches.encode(w, false),
             Request::SetWatches2(watches) => watches.encode(w, true),
             Request::Sasl { token } => w.put_buffer(*token),
-            Request::GetEphemerals { prefix } => w.put_opt_str(prefix.as_deref()),
+            Request::GetEphemerals { prefix } => w.put_opt_utf8(prefix.as_deref()),
             Request::AddWatch { path, mode } => {
-                w.put_opt_str(path.as_deref());
+                w.put_opt_utf8(path.as_deref());
                 w.put_int(*mode as i32);
             }
             Request::CreateSession { timeout_ms } => w.put_int(*timeout_ms),
@@ -364,7 +364,7 @@ impl<'a> SetWatches<'a> {
                 None => w.put_int(-1),
                 Some(paths) => {
                     w.put_len(paths.len());
-                    paths.iter().for_each(|path| w.put_str(path));
+                    paths.iter().for_each(|path| w.put_utf8(path));
                 }
             }
         }

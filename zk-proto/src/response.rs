@@ -17,6 +17,11 @@ pub struct ClientInfo<'a> {
     pub user: Cow<'a, str>,
 }
 
+impl ClientInfo<'_> {
+    /// Bytes of an entry with empty texts.
+    const WIRE_LEN_MIN: usize = 8;
+}
+
 /// A decoded response body. Borrows from the frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // the fields are those of the protocol
@@ -71,7 +76,7 @@ impl<'a> Response<'a> {
             OpCode::Sasl => Response::Sasl { token: r.buffer()? },
             OpCode::GetAllChildrenNumber | OpCode::AddWatch => Response::Int(r.i32()?),
             OpCode::WhoAmI => Response::WhoAmI(
-                r.vector(|r| {
+                r.vector_of(ClientInfo::WIRE_LEN_MIN, |r| {
                     Ok(ClientInfo {
                         auth_scheme: r.required_string("scheme")?,
                         user: r.required_string("user")?,
