@@ -1,0 +1,219 @@
+//! The log as a plain value: append, sync, roll. No thread, no queue.
+
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use zk_proto::Zxid;
+
+use super::super::LogName;
+use super::super::fs::{At, DiskFile, Fs, IoError};
+use super::super::record::follows;
+use super::HEADER_LEN;
+use super::prepare::{NEXT_LOG, Prepared, Preparer, zero_fill};
+
+/// How the log is written.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// Zero bytes that a prepared file brings (`preAllocSize`).
+    pub pre_alloc_bytes: u64,
+    /// A file larger than this is followed by a new one (`txnLogSizeLimitInKb`); `None` for no limit.
+    pub file_bytes_max: Option<u64>,
+    /// Whether [`TxnLog::sync`] reaches the disk. `forceSync=no` turns it off: a power loss then takes
+    /// acknowledged writes with it.
+    pub force_sync: bool,
+    /// A sync that takes longer is logged and counted (`fsync.warningthresholdms`).
+    pub slow_sync: Duration,
+    /// [`LogThread`](super::LogThread) gives at most this many bytes (but at least one batch) to one sync.
+    pub sync_bytes_max: usize,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        LogOptions {
+            pre_alloc_bytes: 64 << 20,
+            file_bytes_max: None,
+            force_sync: true,
+            slow_sync: Duration::from_millis(1000),
+            sync_bytes_max: 1 << 20,
+        }
+    }
+}
+
+/// A file that was not prepared, and one that outgrows its filled part, gets this many zeros at once. Short
+/// enough to be no pause, and a server that writes little never fills a large file.
+const STEP: u64 = 1 << 20;
+
+/// The open transaction log.
+///
+/// Every error is final: what was written since the last successful sync is in an unknown state, so the
+/// value refuses everything afterwards and the process must end. Nothing is ever retried.
+#[derive(Debug)]
+pub struct TxnLog {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    options: LogOptions,
+    last: Zxid,
+    current: Option<Current>,
+    next: Option<Preparer>,
+    failed: bool,
+}
+
+#[derive(Debug)]
+struct Current {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    /// Offset behind the last record.
+    end: u64,
+    /// Offset up to which blocks are allocated and zero where no record is.
+    filled: u64,
+    synced: bool,
+}
+
+impl TxnLog {
+    /// A log that goes on behind `last` in `dir` (a `version-2` directory). Touches no file: the first
+    /// append creates one.
+    pub fn new(fs: Arc<dyn Fs>, dir: impl Into<PathBuf>, options: LogOptions, last: Zxid) -> Self {
+        TxnLog { fs, dir: dir.into(), options, last, current: None, next: None, failed: false }
+    }
+
+    /// Zxid of the last record appended.
+    pub fn last(&self) -> Zxid {
+        self.last
+    }
+
+    /// The directory that holds the log.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Options it was opened with.
+    pub fn options(&self) -> &LogOptions {
+        &self.options
+    }
+
+    /// Appends framed records (see [`record::frame`](super::super::record::frame)), back to back in
+    /// `records` with zxids from `first` to `last`, in one write. Not durable before [`TxnLog::sync`].
+    ///
+    /// Panics when `first` does not follow the last record: a log with a gap cannot be recovered.
+    pub fn append(&mut self, records: &[Bytes], first: Zxid, last: Zxid) -> Result<(), IoError> {
+        self.guarded(|log| {
+            assert!(
+                follows(log.last, first) && last >= first,
+                "log records {first} to {last} do not follow {}",
+                log.last
+            );
+            log.write(records, first)?;
+            log.last = last;
+            Ok(())
+        })
+    }
+
+    /// Makes everything appended durable and returns how long that took.
+    pub fn sync(&mut self) -> Result<Duration, IoError> {
+        self.guarded(|log| match &mut log.current {
+            Some(current) => current.sync(&log.options),
+            None => Ok(Duration::ZERO),
+        })
+    }
+
+    /// Lets the next record open a new file. Syncs what is not synced yet, so that records of the new file
+    /// are never durable before those of the old one.
+    pub fn roll(&mut self) -> Result<(), IoError> {
+        self.guarded(TxnLog::finish_file)
+    }
+
+    /// Syncs and ends the log cleanly.
+    pub fn close(mut self) -> Result<(), IoError> {
+        self.roll()?;
+        if self.next.take().is_some() {
+            // Left over, it costs space until the next start.
+            let _ = self.fs.remove(&self.dir.join(NEXT_LOG));
+        }
+        Ok(())
+    }
+
+    fn guarded<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, IoError>) -> Result<T, IoError> {
+        assert!(!self.failed, "the log was used again after an error");
+        self.failed = true;
+        let result = f(self);
+        self.failed = result.is_err();
+        result
+    }
+
+    fn write(&mut self, records: &[Bytes], first: Zxid) -> Result<(), IoError> {
+        let bytes: u64 = records.iter().map(|r| r.len() as u64).sum();
+        if self.wants_new_file(bytes) {
+            self.finish_file()?;
+        }
+        let current = match &mut self.current {
+            Some(current) => current,
+            None => {
+                let opened = self.open(first)?;
+                self.current.insert(opened)
+            }
+        };
+        let parts: Vec<IoSlice<'_>> = records.iter().map(|r| IoSlice::new(r)).collect();
+        current.file.write_at(&parts, current.end).at("write", &current.path)?;
+        current.synced = false;
+        current.end += bytes;
+        if current.end > current.filled {
+            let to = current.end + STEP.min(self.options.pre_alloc_bytes);
+            zero_fill(&*current.file, current.end, to).at("write", &current.path)?;
+            current.filled = to;
+        }
+        let worth_preparing = self.options.pre_alloc_bytes > STEP && current.end > current.filled / 2;
+        if worth_preparing && self.next.is_none() {
+            self.next = Some(Preparer::start(Arc::clone(&self.fs), &self.dir, self.options.pre_alloc_bytes));
+        }
+        Ok(())
+    }
+
+    fn wants_new_file(&self, bytes: u64) -> bool {
+        let Some(current) = &self.current else { return false };
+        let too_large = self.options.file_bytes_max.is_some_and(|max| current.end > max);
+        let outgrown = current.end + bytes > current.filled;
+        too_large || outgrown && self.next.as_ref().is_some_and(Preparer::is_finished)
+    }
+
+    fn open(&mut self, first: Zxid) -> Result<Current, IoError> {
+        let ready = self.next.take_if(|next| next.is_finished()).and_then(Preparer::finish);
+        let prepared = match ready {
+            Some(prepared) => prepared,
+            None => {
+                let path = self.dir.join(format!(".tmp-{}", LogName(first)));
+                Prepared::now(&*self.fs, path, STEP.min(self.options.pre_alloc_bytes))?
+            }
+        };
+        let path = self.dir.join(LogName(first).to_string());
+        self.fs.rename(&prepared.path, &path).at("rename to", &path)?;
+        if self.options.force_sync {
+            self.fs.sync_dir(&self.dir).at("sync", &self.dir)?;
+        }
+        Ok(Current { file: prepared.file, path, end: HEADER_LEN, filled: prepared.filled, synced: true })
+    }
+
+    fn finish_file(&mut self) -> Result<(), IoError> {
+        let Some(mut current) = self.current.take() else { return Ok(()) };
+        current.sync(&self.options)?;
+        // Everything is durable, so an error here is harmless: the zeros stay.
+        if let Err(e) = current.file.set_len(current.end) {
+            tracing::warn!("padding of {} not removed: {e}", current.path.display());
+        }
+        Ok(())
+    }
+}
+
+impl Current {
+    fn sync(&mut self, options: &LogOptions) -> Result<Duration, IoError> {
+        if self.synced || !options.force_sync {
+            return Ok(Duration::ZERO);
+        }
+        let started = Instant::now();
+        self.file.sync().at("sync", &self.path)?;
+        self.synced = true;
+        Ok(started.elapsed())
+    }
+}

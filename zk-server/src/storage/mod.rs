@@ -1,0 +1,31 @@
+//! Data directories: transaction log, snapshots, recovery, purge. Byte-compatible with Apache ZooKeeper
+//! 3.5 to 3.9 in both directions: a directory of Apache opens in place, and Apache opens ours.
+//!
+//! ```text
+//! write:    producer -- record::frame --> LogThread -- TxnLog: one write + one fdatasync --> on_durable(zxid)
+//! snapshot: exact tree at zxid Z -- SnapshotWriter --> snapshot.<Z>
+//! start:    recover: snapshot -> SnapshotSink, then log records -> Replay
+//! ```
+//!
+//! This room does not know what a transaction means: a record is a [`RecordHeader`] and opaque bytes. All
+//! decisions about damaged files are made here, and follow one rule: what was acknowledged is either
+//! recovered or the start is refused with file, offset and zxid; only a provably torn tail is dropped.
+//! A refused start changes nothing on disk.
+//!
+//! All disk access goes through [`Fs`], so that tests and the simulator can lose unsynced writes, tear
+//! sectors, and fail any call.
+
+mod file_name;
+mod fs;
+mod load;
+mod log;
+pub mod record;
+
+pub use file_name::{Compression, LogName, SnapshotName};
+pub use fs::{DiskFile, FileEntry, Fs, IoError, RealFs};
+pub use load::{LoadError, NodeStat, Replay, ReplayError, SnapshotDigest, SnapshotSink};
+pub use log::{LogMetrics, LogOptions, LogThread, TxnLog, abort_process};
+pub use record::RecordHeader;
+
+/// The directory inside dataDir and dataLogDir that holds snapshots and logs.
+pub const VERSION_DIR: &str = "version-2";
