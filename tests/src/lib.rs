@@ -1,1 +1,4 @@
-//! Placeholder of the workspace skeleton.
+//! What the whole-system tests share: recorded frames, fuzz targets.
+
+pub mod fuzz;
+pub mod vectors;

@@ -26,6 +26,9 @@ pub struct RequestHeader {
 }
 
 impl RequestHeader {
+    /// Bytes on the wire.
+    pub const WIRE_LEN: usize = 8;
+
     /// Reads the record.
     pub fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(RequestHeader { xid: r.i32()?, op: r.i32()? })
