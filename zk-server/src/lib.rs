@@ -1,3 +1,4 @@
 //! Placeholder of the workspace skeleton.
 
 pub mod storage;
+pub mod watch;
