@@ -1,4 +1,9 @@
-//! Placeholder of the workspace skeleton.
+//! A coordination server that speaks ZooKeeper's client protocol and keeps ZooKeeper's files.
 
+pub mod auth;
+pub mod replica;
+pub mod session;
 pub mod storage;
+pub mod tree;
+pub mod txn;
 pub mod watch;
