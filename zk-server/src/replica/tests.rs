@@ -110,7 +110,7 @@ impl Scene {
     fn send(&mut self, slot: u32, session: SessionId, xid: i32, request: &Request<'_>) {
         let mut bytes = Vec::new();
         request.encode(&mut bytes);
-        let (op, body, auth) = (request.op(), 0..bytes.len() as u32, Arc::new(ConnAuth::default()));
+        let (op, body, auth) = (request.op(), 0..bytes.len() as u32, Arc::new(test_auth()));
         let read = matches!(request, Request::GetData { .. } | Request::Exists { .. });
         let kind = if read {
             ItemKind::Read { session, xid, op, body, auth }
@@ -338,10 +338,15 @@ fn an_undecodable_multi_takes_a_zxid_and_changes_nothing() {
         xid: 1,
         op: OpCode::Multi,
         body: 0..4,
-        auth: Arc::new(ConnAuth::default()),
+        auth: Arc::new(test_auth()),
     };
     scene.step(Input::Submit(Submission { bytes, items: vec![Item { conn: conn_id(0, 1), kind }] }));
     scene.flush();
     let (_, xid, zxid, err, body) = scene.shell.replies[0].clone();
     assert_eq!((xid, zxid, err, body.len()), (1, 2, -5, 0));
+}
+
+fn test_auth() -> ConnAuth {
+    #[allow(clippy::default_constructed_unit_structs)]
+    ConnAuth::default()
 }
