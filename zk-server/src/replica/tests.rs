@@ -333,13 +333,8 @@ fn an_undecodable_multi_takes_a_zxid_and_changes_nothing() {
     let session = scene.open(1);
     let mut bytes = Vec::new();
     bytes.put_int(99);
-    let kind = ItemKind::Write {
-        session,
-        xid: 1,
-        op: OpCode::Multi,
-        body: 0..4,
-        auth: Arc::new(test_auth()),
-    };
+    let kind =
+        ItemKind::Write { session, xid: 1, op: OpCode::Multi, body: 0..4, auth: Arc::new(test_auth()) };
     scene.step(Input::Submit(Submission { bytes, items: vec![Item { conn: conn_id(0, 1), kind }] }));
     scene.flush();
     let (_, xid, zxid, err, body) = scene.shell.replies[0].clone();
