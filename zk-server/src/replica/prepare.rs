@@ -19,6 +19,12 @@ use crate::tree::owner::{self, Owner};
 use crate::tree::{NodeStat, QuotaCheck, Tree, acl::is_open, is_poison};
 use crate::txn::{self, DIGEST_VERSION, Digest, NodeKind, Txn, TxnHeader, kind};
 
+/// Apache servers with default settings read no longer record than this (`jute.maxbuffer` twice).
+const RECORD_BYTES_MAX: usize = 2_097_150;
+
+/// The paths of a session's ephemerals must fit the record that closes it (ZOOKEEPER-4306).
+const EPHEMERAL_BYTES_MAX: usize = RECORD_BYTES_MAX - 4096;
+
 /// Settings that decide what is allowed.
 #[derive(Debug, Clone)]
 pub struct PrepareOptions {
@@ -221,8 +227,15 @@ impl Prepare {
                 Txn::Error(code)
             }));
         }
-        self.changes.end(mark, failed);
-        Ok(Txn::Multi(txns))
+        let txn = Txn::Multi(txns);
+        // ACLs of the scheme `auth` grow when they are expanded.
+        let too_long = req.body.len() > RECORD_BYTES_MAX / 4 && {
+            let mut encoded = Vec::with_capacity(req.body.len());
+            txn.encode(&mut encoded);
+            encoded.len() > RECORD_BYTES_MAX - TxnHeader::LEN - 12
+        };
+        self.changes.end(mark, failed || too_long);
+        if too_long { Err(ErrorCode::MARSHALLING_ERROR) } else { Ok(txn) }
     }
 
     fn create<'a>(
@@ -255,6 +268,9 @@ impl Prepare {
             return Err(ErrorCode::NO_CHILDREN_FOR_EPHEMERALS);
         }
         self.check_quota(scope.tree, &path, 1, data.map_or(0, <[u8]>::len) as i64)?;
+        if node == NodeKind::Ephemeral {
+            self.check_ephemeral_bytes(scope.tree, req.session, path.len())?;
+        }
 
         let parent_cversion = parent.stat.cversion.wrapping_add(1);
         let parent_path = paths::split(&path).map_or("/", |(parent, _)| parent);
@@ -442,6 +458,15 @@ impl Prepare {
             Some(acl) if auth::check(acl, perms, auth, &self.options.providers) => Ok(()),
             Some(_) => Err(ErrorCode::NO_AUTH),
         }
+    }
+
+    fn check_ephemeral_bytes(&self, tree: &Tree, session: i64, more: usize) -> Result<(), ErrorCode> {
+        let applied = tree.ephemeral_bytes(session) + more;
+        if applied < EPHEMERAL_BYTES_MAX / 2 && more < EPHEMERAL_BYTES_MAX / 4096 {
+            return Ok(());
+        }
+        let pending: usize = self.changes.pending_ephemerals(session).iter().map(|path| path.len() + 4).sum();
+        if applied + pending > EPHEMERAL_BYTES_MAX { Err(ErrorCode::QUOTA_EXCEEDED) } else { Ok(()) }
     }
 
     fn check_quota(&self, tree: &Tree, path: &str, count: i64, bytes: i64) -> Result<(), ErrorCode> {

@@ -41,6 +41,7 @@ impl Tree {
     ) -> ErrorCode {
         let code = self.apply_body(header, txn, observer, reply);
         self.last_zxid = self.last_zxid.max(header.zxid);
+        self.record_digest();
         if let Some(digest) = digest
             && digest.version == DIGEST_VERSION
             && digest.value != self.digest

@@ -13,7 +13,7 @@ pub mod owner;
 mod quota;
 mod snapshot;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use zk_proto::{Acl, Perms, Zxid};
@@ -36,6 +36,7 @@ pub struct Tree {
     index: ChildIndex,
     acls: acl::AclTable,
     ephemerals: BTreeSet<(i64, NodeIdx)>,
+    ephemeral_bytes: BTreeMap<i64, usize>,
     containers: BTreeSet<NodeIdx>,
     ttls: BTreeSet<NodeIdx>,
     sessions: BTreeMap<i64, i32>,
@@ -43,9 +44,15 @@ pub struct Tree {
     pins: Vec<std::sync::Weak<SnapshotPin>>,
     digest: u64,
     digest_mismatches: u64,
+    recorded_digests: VecDeque<(Zxid, u64)>,
+    until_digest_record: u32,
     last_zxid: Zxid,
     bytes: u64,
 }
+
+/// A digest is kept for every so many transactions, and so many of them, for comparing servers by hand.
+const DIGEST_RECORD_INTERVAL: u32 = 128;
+const DIGEST_RECORDS_MAX: usize = 1024;
 
 impl Tree {
     /// The tree of an empty database: `/`, `/zookeeper`, `/zookeeper/quota`, `/zookeeper/config`. `seed` should
@@ -70,6 +77,7 @@ impl Tree {
             index: ChildIndex::new(seed),
             acls: acl::AclTable::default(),
             ephemerals: BTreeSet::new(),
+            ephemeral_bytes: BTreeMap::new(),
             containers: BTreeSet::new(),
             ttls: BTreeSet::new(),
             sessions: BTreeMap::new(),
@@ -77,6 +85,8 @@ impl Tree {
             pins: Vec::new(),
             digest: 0,
             digest_mismatches: 0,
+            recorded_digests: VecDeque::new(),
+            until_digest_record: DIGEST_RECORD_INTERVAL,
             last_zxid: Zxid::ZERO,
             bytes: 0,
         }
@@ -230,6 +240,22 @@ impl Tree {
         self.digest_mismatches
     }
 
+    /// Digests of the recent past, oldest first: one for each 128 transactions, 1024 at most.
+    pub fn recorded_digests(&self) -> impl Iterator<Item = (Zxid, u64)> + '_ {
+        self.recorded_digests.iter().copied()
+    }
+
+    fn record_digest(&mut self) {
+        self.until_digest_record -= 1;
+        if self.until_digest_record == 0 {
+            self.until_digest_record = DIGEST_RECORD_INTERVAL;
+            if self.recorded_digests.len() == DIGEST_RECORDS_MAX {
+                self.recorded_digests.pop_front();
+            }
+            self.recorded_digests.push_back((self.last_zxid, self.digest));
+        }
+    }
+
     /// Sessions with their timeouts in ms, by id.
     pub fn sessions(&self) -> impl Iterator<Item = (i64, i32)> + '_ {
         self.sessions.iter().map(|(&id, &timeout)| (id, timeout))
@@ -243,6 +269,11 @@ impl Tree {
     /// The ephemeral nodes of a session.
     pub fn ephemerals(&self, session: i64) -> impl Iterator<Item = NodeIdx> + '_ {
         self.ephemerals.range((session, 0)..=(session, NodeIdx::MAX)).map(|&(_, idx)| idx)
+    }
+
+    /// Bytes that the paths of a session's ephemeral nodes take in the transaction that closes it.
+    pub fn ephemeral_bytes(&self, session: i64) -> usize {
+        self.ephemeral_bytes.get(&session).copied().unwrap_or(0)
     }
 
     /// All ephemeral nodes with their sessions, by session.
@@ -312,6 +343,7 @@ impl Tree {
             Owner::None => {}
             Owner::Session(session) => {
                 self.ephemerals.insert((session, idx));
+                *self.ephemeral_bytes.entry(session).or_default() += path.len() + 4;
             }
             Owner::Container => {
                 self.containers.insert(idx);
@@ -335,6 +367,12 @@ impl Tree {
             Owner::None => {}
             Owner::Session(session) => {
                 self.ephemerals.remove(&(session, idx));
+                if let Some(bytes) = self.ephemeral_bytes.get_mut(&session) {
+                    *bytes = bytes.saturating_sub(path.len() + 4);
+                    if *bytes == 0 {
+                        self.ephemeral_bytes.remove(&session);
+                    }
+                }
             }
             Owner::Container => {
                 self.containers.remove(&idx);
