@@ -131,7 +131,7 @@ fn body(env: ReadEnv<'_>, req: &ReadRequest<'_>, out: &mut Vec<u8>) -> Result<()
             if watch {
                 arm(env, req.conn, &path, Some(idx), WatchMode::Child);
             }
-            put_children(tree, idx, out);
+            tree.put_children(idx, out);
             if req.op == OpCode::GetChildren2 {
                 tree.stat(idx).encode(out);
             }
@@ -205,13 +205,6 @@ fn multi_read<'t>(env: ReadEnv<'t>, req: &ReadRequest<'_>, op: &MultiOp<'_>) -> 
         _ => Err(ErrorCode::UNIMPLEMENTED),
     };
     result.unwrap_or_else(MultiResult::Error)
-}
-
-fn put_children(tree: &Tree, idx: NodeIdx, out: &mut Vec<u8>) {
-    out.put_len(tree.num_children(idx) as usize);
-    for child in tree.children(idx) {
-        out.put_str(tree.name(child));
-    }
 }
 
 fn readable(env: ReadEnv<'_>, req: &ReadRequest<'_>, path: &str) -> Result<NodeIdx, ErrorCode> {

@@ -5,6 +5,7 @@
 
 pub mod acl;
 mod apply;
+mod child_lists;
 pub mod digest;
 mod index;
 mod loader;
@@ -35,6 +36,7 @@ pub struct Tree {
     slab: Slab,
     index: ChildIndex,
     acls: acl::AclTable,
+    child_lists: child_lists::ChildLists,
     ephemerals: BTreeSet<(i64, NodeIdx)>,
     ephemeral_bytes: BTreeMap<i64, usize>,
     containers: BTreeSet<NodeIdx>,
@@ -76,6 +78,7 @@ impl Tree {
             slab: Slab::default(),
             index: ChildIndex::new(seed),
             acls: acl::AclTable::default(),
+            child_lists: child_lists::ChildLists::default(),
             ephemerals: BTreeSet::new(),
             ephemeral_bytes: BTreeMap::new(),
             containers: BTreeSet::new(),
@@ -331,7 +334,8 @@ impl Tree {
         let name = zk_proto::path::split(path).map_or("", |(_, name)| name);
         let crc = digest::prefix_crc(path, data);
         let idx = self.slab.insert(parent.unwrap_or(ROOT), name.as_bytes(), data, stat, acl, crc);
-        if parent.is_some() {
+        if let Some(parent) = parent {
+            self.child_lists.forget(parent);
             self.index.insert(&self.slab, idx);
             self.slab.link(idx);
         }
@@ -382,6 +386,8 @@ impl Tree {
             }
         }
         self.acls.release(self.slab.acl(idx));
+        self.child_lists.forget(idx);
+        self.child_lists.forget(self.slab.parent(idx));
         self.index.remove(&self.slab, idx);
         self.slab.unlink(idx);
         self.slab.remove(idx);
