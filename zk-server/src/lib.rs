@@ -1,6 +1,7 @@
 //! A coordination server that speaks ZooKeeper's client protocol and keeps ZooKeeper's files.
 
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod replica;
 pub mod session;
