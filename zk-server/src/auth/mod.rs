@@ -1,29 +1,47 @@
-//! Stand-in with the API that the replica uses; the real room replaces this file (keep the names or adapt `replica`).
-use zk_proto::{Acl, ClientInfo, ErrorCode, Perms};
-/// Ids.
-#[derive(Debug, Clone, Default)]
-pub struct ConnAuth;
-/// Config.
-#[derive(Debug, Clone, Default)]
-pub struct Providers;
-/// Check.
-pub fn check(acl: &[Acl<'_>], perms: Perms, _: &ConnAuth, _: &Providers) -> bool {
-    acl.iter().any(|a| a.is_world() && a.perms.intersects(perms))
-}
-/// Fix.
-pub fn fix_acl(
-    acl: Option<Vec<Acl<'_>>>,
-    _: &ConnAuth,
-    _: &Providers,
-) -> Result<Vec<Acl<'static>>, ErrorCode> {
-    let acl = acl.filter(|a| !a.is_empty()).ok_or(ErrorCode::INVALID_ACL)?;
-    Ok(acl.into_iter().map(Acl::into_owned).collect())
-}
-/// Redact.
-pub fn redact_for_get_acl(acl: &[Acl<'static>], _: &ConnAuth, _: &Providers) -> Vec<Acl<'static>> {
-    acl.to_vec()
-}
-/// Who.
-pub fn who_am_i(_: &ConnAuth) -> Vec<ClientInfo<'static>> {
-    Vec::new()
+//! Who a connection is, and what an ACL lets it do.
+//!
+//! Identities are a set per *connection* ([`ConnAuth`]): the address of the peer from the moment it is
+//! accepted, and what auth packets add. They are not part of the session; a client sends them again after every
+//! reconnect. [`Providers`] says which schemes exist and how. The rules are those of Apache ZooKeeper 3.9.5,
+//! where IPv6 ranges in `ip` ids work.
+//!
+//! | scheme | id in an ACL | identity of a connection | counts as authenticated |
+//! |---|---|---|---|
+//! | `world` | `anyone` | everybody | |
+//! | `auth` | ignored; replaced by the creator's authenticated identities | | |
+//! | `digest` | `user:hash` | by auth packet `user:password` | yes |
+//! | `ip` | address or range | address of the peer | no |
+//! | `sasl` | name | by a SASL exchange | yes |
+//! | `ensemble` | none | none: the auth packet only guards against the wrong ensemble | no |
+//! | `super` | none | by a digest equal to the configured one; skips every ACL | no |
+//!
+//! No socket and no file: all answers follow from the arguments.
+
+mod acl;
+mod conn;
+mod digest;
+mod ip;
+mod providers;
+
+pub use acl::{check, fix_acl, redact_for_get_acl};
+pub use conn::{ConnAuth, Identity, TooManyIdentities, who_am_i};
+pub use digest::{DigestAlg, UnknownDigestAlg, digest_id};
+pub use providers::{AuthOutcome, Providers, SuperDigest};
+
+/// Names of the schemes.
+pub mod scheme {
+    /// Everybody.
+    pub const WORLD: &str = "world";
+    /// Whoever sends the list.
+    pub const AUTH: &str = "auth";
+    /// User and password.
+    pub const DIGEST: &str = "digest";
+    /// Address of the peer.
+    pub const IP: &str = "ip";
+    /// Result of a SASL exchange.
+    pub const SASL: &str = "sasl";
+    /// Name of the ensemble that a client expects.
+    pub const ENSEMBLE: &str = "ensemble";
+    /// Skips every ACL.
+    pub const SUPER: &str = "super";
 }
