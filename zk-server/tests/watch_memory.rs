@@ -48,4 +48,11 @@ fn a_watch_takes_few_bytes() {
         println!("{name}: {bytes:.1} bytes");
         assert!(bytes <= at_most, "{name}: {bytes:.1} bytes");
     }
+
+    let bytes = bytes_per_watch(COUNT, |table, i| {
+        let path = format!("/a/path/that/is/no/node/{i:06}");
+        assert!(table.add(Target::Path(&path), ConnId(i % 10), WatchMode::Data));
+    });
+    println!("paths of 30 characters: {bytes:.1} bytes");
+    assert!(bytes <= 90.0, "paths: {bytes:.1} bytes");
 }

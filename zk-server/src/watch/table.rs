@@ -104,6 +104,9 @@ impl WatchTable {
     /// Arms a watch. False if it was armed already, which changes nothing. Modes of one connection at one place
     /// stand beside each other.
     ///
+    /// No change may be applied between the look-up that tells node from missing path, the answer to the read
+    /// that arms the watch, and this call: it would go unnoticed.
+    ///
     /// # Panics
     /// If the connection or the node is not below its limit.
     pub fn add(&mut self, target: Target<'_>, conn: ConnId, mode: WatchMode) -> bool {
