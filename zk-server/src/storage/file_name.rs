@@ -77,8 +77,10 @@ impl fmt::Display for SnapshotName {
 }
 
 fn parse_hex(s: &str) -> Option<Zxid> {
-    // from_str_radix alone would take a sign.
-    if s.is_empty() || !s.bytes().all(|b| b.is_ascii_hexdigit()) {
+    // Exactly as Apache writes it, so that a parsed name prints as the file's name.
+    let canonical =
+        s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) && (s == "0" || !s.starts_with('0'));
+    if !canonical {
         return None;
     }
     i64::from_str_radix(s, 16).ok().map(Zxid)
@@ -100,8 +102,18 @@ mod tests {
 
     #[test]
     fn foreign_names_are_no_logs_and_no_snapshots() {
-        for name in ["log", "log.", "log.5.bak", "log.-5", "log.+5", "log.x", "log.8000000000000000", "Log.5"]
-        {
+        for name in [
+            "log",
+            "log.",
+            "log.5.bak",
+            "log.-5",
+            "log.+5",
+            "log.x",
+            "log.8000000000000000",
+            "Log.5",
+            "log.A",
+            "log.05",
+        ] {
             assert_eq!(LogName::parse(name), None, "{name}");
         }
         for name in ["snapshot.5.tmp", "snapshot..gz", "snapshot.5.gz.tmp", ".tmp-snapshot.5", "snapshot.+5"]

@@ -75,6 +75,22 @@ pub trait DiskFile: fmt::Debug + Send {
     fn sync(&self) -> io::Result<()>;
 }
 
+impl dyn DiskFile + '_ {
+    /// Fills `buf` as far as the file reaches; returns the number of bytes.
+    pub(crate) fn read_full_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.read_at(&mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+}
+
 /// The operating system's files. Directories are created with mode 0750, files with 0640.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealFs;

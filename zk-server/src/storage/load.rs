@@ -79,8 +79,8 @@ impl NodeStat {
 /// The digest section of a snapshot: what the tree's digest is when replay reaches `zxid`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotDigest {
-    /// Transaction after which the digest holds. At or above the snapshot's name; above when the snapshot
-    /// is fuzzy. 0 with version 0: the writer had no digest.
+    /// Transaction after which the digest holds: the snapshot's own zxid, or a later one when it is fuzzy.
+    /// (Apache ignores one below the snapshot's own.)
     pub zxid: Zxid,
     /// Version of the digest's formula; 2 is the only one in use.
     pub version: i32,

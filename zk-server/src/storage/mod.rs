@@ -15,17 +15,27 @@
 //! All disk access goes through [`Fs`], so that tests and the simulator can lose unsynced writes, tear
 //! sectors, and fail any call.
 
+mod dirs;
 mod file_name;
 mod fs;
 mod load;
 mod log;
+mod purge;
 pub mod record;
+mod recovery;
+mod snapshot;
 
+pub use dirs::{DataDirs, DirError, DirLock};
 pub use file_name::{Compression, LogName, SnapshotName};
 pub use fs::{DiskFile, FileEntry, Fs, IoError, RealFs};
 pub use load::{LoadError, NodeStat, Replay, ReplayError, SnapshotDigest, SnapshotSink};
 pub use log::{LogMetrics, LogOptions, LogThread, TxnLog, abort_process};
+pub use purge::{PurgeError, Purger};
 pub use record::RecordHeader;
+pub use recovery::{Base, Incident, Recovered, RecoveryError, RecoveryOptions, recover};
+pub use snapshot::{
+    SnapshotError, SnapshotInfo, SnapshotOptions, SnapshotWriter, read_snapshot, verify_snapshot,
+};
 
 /// The directory inside dataDir and dataLogDir that holds snapshots and logs.
 pub const VERSION_DIR: &str = "version-2";

@@ -9,14 +9,17 @@
 //! name, directory synced), so that no crash leaves a log that Apache cannot open.
 
 mod prepare;
+pub(super) mod read;
 mod thread;
 mod txn_log;
 
+pub(super) use prepare::NEXT_LOG;
+pub(super) use read::first_needed;
 pub use thread::{LogMetrics, LogThread, abort_process};
 pub use txn_log::{LogOptions, TxnLog};
 
 /// Bytes in front of the first record.
-pub(crate) const HEADER_LEN: u64 = 16;
+pub(super) const HEADER_LEN: u64 = 16;
 
 /// The file header: magic, version, dbid.
-pub(crate) const HEADER: [u8; HEADER_LEN as usize] = *b"ZKLG\0\0\0\x02\0\0\0\0\0\0\0\0";
+pub(super) const HEADER: [u8; HEADER_LEN as usize] = *b"ZKLG\0\0\0\x02\0\0\0\0\0\0\0\0";

@@ -1,0 +1,330 @@
+//! Opening a data directory: the newest intact snapshot, then every transaction behind it.
+//!
+//! The rules go beyond Apache's: a gap in the history, damage in front of intact records, or a lost snapshot
+//! that nothing replaces stop the start with an explanation, where Apache would serve a wrong tree. The disk
+//! is changed only after everything was read and judged good.
+
+mod error;
+mod replay;
+mod tail;
+
+use std::path::{Path, PathBuf};
+
+use zk_proto::Zxid;
+
+use super::fs::{At, Fs, IoError};
+use super::log::NEXT_LOG;
+use super::{
+    DataDirs, LogName, Replay, SnapshotError, SnapshotInfo, SnapshotName, SnapshotSink, read_snapshot,
+};
+pub use error::RecoveryError;
+use replay::{LogEnd, TornTail, replay_logs};
+
+/// Choices that change what is accepted.
+#[derive(Debug, Clone)]
+pub struct RecoveryOptions {
+    /// `snapshot.trust.empty`: logs without a snapshot are the whole history.
+    pub trust_empty: bool,
+    /// `db.autocreate`: a directory without any files is a new database even without the `initialize` marker.
+    pub autocreate: bool,
+    /// Explicit repair: damage in the last log is treated like a torn tail. Gives up what may have been
+    /// acknowledged.
+    pub cut_damaged_log: bool,
+    /// Bound on a snapshot's size after decompression; see [`read_snapshot`] for the default.
+    pub snapshot_bytes_max: Option<u64>,
+}
+
+impl Default for RecoveryOptions {
+    fn default() -> Self {
+        RecoveryOptions {
+            trust_empty: false,
+            autocreate: true,
+            cut_damaged_log: false,
+            snapshot_bytes_max: None,
+        }
+    }
+}
+
+/// What history was found to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// A snapshot.
+    Snapshot(SnapshotName),
+    /// Nothing: the logs go back to the first transaction (`trust_empty`).
+    LogsOnly,
+    /// No files: a new database. Its first snapshot has still to be written, before the first transaction.
+    New,
+    /// No files, and nobody said that this is a new database: an ensemble member must not vote as if its
+    /// empty history were complete, a standalone server must not start.
+    Uninitialized,
+}
+
+/// Something found and dealt with that an operator should know. Each was logged as a warning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Incident {
+    /// A newer snapshot is damaged; the log made up for it.
+    SnapshotSkipped(PathBuf),
+    /// An unfinished write at the end of the log was cut off; `copy` keeps its bytes.
+    TornTailCut {
+        /// The log.
+        log: PathBuf,
+        /// Where it was cut.
+        offset: u64,
+        /// Where its bytes are kept.
+        copy: PathBuf,
+    },
+    /// An older log ends in an unfinished write; the next log continues right there.
+    TornTailInside {
+        /// The log.
+        log: PathBuf,
+        /// Behind its last valid record.
+        offset: u64,
+    },
+    /// A file without any content of worth was deleted: a log that never got a record, a leftover of a crash.
+    Removed(PathBuf),
+}
+
+/// An opened data directory.
+#[derive(Debug)]
+pub struct Recovered<S> {
+    /// The filled sink. For [`Base::New`] and [`Base::Uninitialized`] it is as it was made.
+    pub sink: S,
+    /// Last transaction; durable. 0 for a new database.
+    pub last_zxid: Zxid,
+    /// Where history begins.
+    pub base: Base,
+    /// Number of transactions applied behind the base.
+    pub replayed: u64,
+    /// What was repaired on the way.
+    pub incidents: Vec<Incident>,
+}
+
+/// Opens the directories: fills a sink from `make_sink` (called for each snapshot tried) and makes sure that
+/// everything it was given is durable. Afterwards the log goes on in a new file behind `last_zxid`.
+///
+/// Blocking and CPU bound. Log records are read and checked on a second thread ahead of the sink. Nothing
+/// else may write to the directories meanwhile, see [`DirLock`](super::DirLock).
+pub fn recover<S: SnapshotSink + Replay>(
+    dirs: &DataDirs,
+    options: &RecoveryOptions,
+    make_sink: impl FnMut() -> S,
+) -> Result<Recovered<S>, RecoveryError> {
+    let files = Files::scan(dirs)?;
+    let mut loaded = load_snapshot(dirs, &files, options, make_sink)?;
+    let base_zxid = match loaded.base {
+        Base::Snapshot(name) => name.zxid,
+        _ => Zxid::ZERO,
+    };
+    loaded.sink.snapshot_loaded(base_zxid, loaded.info.and_then(|info| info.digest));
+    let end = replay_logs(dirs, &files.logs, base_zxid, options, &mut loaded.sink)?;
+    check_completeness(dirs, &mut loaded, end.last)?;
+
+    let mut incidents: Vec<Incident> =
+        loaded.damaged.iter().map(|(name, _)| Incident::SnapshotSkipped(name.path(dirs))).collect();
+    incidents.extend(end.torn_inside.iter().cloned());
+    tidy_up(dirs, &files, &end, &mut incidents)?;
+    for incident in &incidents {
+        tracing::warn!("recovery: {incident}");
+    }
+    let Loaded { sink, base, .. } = loaded;
+    Ok(Recovered { sink, last_zxid: end.last, base, replayed: end.replayed, incidents })
+}
+
+/// The files of the two directories that recovery deals with.
+struct Files {
+    /// Newest first.
+    snapshots: Vec<SnapshotName>,
+    /// Oldest first.
+    logs: Vec<LogName>,
+    /// Leftovers of interrupted writes.
+    strays: Vec<PathBuf>,
+    /// The operator's mark for a new database.
+    initialize: Option<PathBuf>,
+}
+
+impl Files {
+    fn scan(dirs: &DataDirs) -> Result<Self, IoError> {
+        let fs = &*dirs.fs;
+        let mut files =
+            Files { snapshots: Vec::new(), logs: Vec::new(), strays: Vec::new(), initialize: None };
+        for dir in dirs.distinct() {
+            for file in fs.list(dir).at("list", dir)? {
+                if let Some(name) = SnapshotName::parse(&file.name) {
+                    files.snapshots.push(name);
+                } else if let Some(name) = LogName::parse(&file.name) {
+                    files.logs.push(name);
+                } else if is_stray(&file.name) {
+                    files.strays.push(dir.join(file.name));
+                }
+            }
+        }
+        files.snapshots.sort_by_key(|name| std::cmp::Reverse(name.zxid));
+        files.logs.sort();
+        if let Some(parent) = dirs.log().parent() {
+            let path = parent.join("initialize");
+            files.initialize = fs.exists(&path).at("look for", &path)?.then_some(path);
+        }
+        Ok(files)
+    }
+}
+
+/// Unfinished files of ours, and Apache's unfinished snapshots: Apache would load one of those if it happened
+/// to be complete. (`currentEpoch.tmp` and `acceptedEpoch.tmp` have a meaning, they stay.)
+fn is_stray(name: &str) -> bool {
+    let unfinished_snapshot = name.strip_suffix(".tmp").is_some_and(|n| SnapshotName::parse(n).is_some());
+    name.starts_with(".tmp-") || name == NEXT_LOG || unfinished_snapshot
+}
+
+struct Loaded<S> {
+    sink: S,
+    base: Base,
+    info: Option<SnapshotInfo>,
+    /// Snapshots newer than the base that could not be loaded.
+    damaged: Vec<(SnapshotName, SnapshotError)>,
+}
+
+fn load_snapshot<S: SnapshotSink>(
+    dirs: &DataDirs,
+    files: &Files,
+    options: &RecoveryOptions,
+    mut make_sink: impl FnMut() -> S,
+) -> Result<Loaded<S>, RecoveryError> {
+    let mut damaged = Vec::new();
+    for &name in &files.snapshots {
+        let mut sink = make_sink();
+        let path = name.path(dirs);
+        match read_snapshot(&*dirs.fs, &path, name.compression, options.snapshot_bytes_max, &mut sink) {
+            Ok(info) => return Ok(Loaded { sink, base: Base::Snapshot(name), info: Some(info), damaged }),
+            Err(e @ (SnapshotError::Damaged { .. } | SnapshotError::Refused { .. })) => {
+                tracing::warn!("snapshot skipped: {e}");
+                damaged.push((name, e));
+            }
+            // Not the file's fault: an older one would silently stand for it.
+            Err(e) => return Err(RecoveryError::Snapshot(e)),
+        }
+    }
+    let base = match files.logs.first() {
+        // Apache writes its first snapshot unsynced: an empty one with nothing behind it may be torn.
+        _ if !damaged.is_empty()
+            && (!files.logs.is_empty() || damaged.iter().any(|(n, _)| n.zxid > Zxid::ZERO)) =>
+        {
+            let (dir, count) = (dirs.data().to_owned(), damaged.len());
+            let (_, newest) = damaged.swap_remove(0);
+            return Err(RecoveryError::NoIntactSnapshot { dir, count, newest });
+        }
+        Some(_) if options.trust_empty => Base::LogsOnly,
+        Some(log) => return Err(RecoveryError::NoSnapshot { log: log.path(dirs) }),
+        None if options.autocreate || files.initialize.is_some() => Base::New,
+        None => Base::Uninitialized,
+    };
+    Ok(Loaded { sink: make_sink(), base, info: None, damaged })
+}
+
+/// Everything that any snapshot claims to have seen must be in the history.
+fn check_completeness<S>(dirs: &DataDirs, loaded: &mut Loaded<S>, last: Zxid) -> Result<(), RecoveryError> {
+    if let Some(at) = loaded.damaged.iter().position(|(name, _)| name.zxid > last) {
+        let (name, snapshot) = loaded.damaged.swap_remove(at);
+        return Err(RecoveryError::SnapshotNeeded { snapshot, zxid: name.zxid, last });
+    }
+    let (Base::Snapshot(name), Some(info)) = (loaded.base, loaded.info) else { return Ok(()) };
+    let seen = info.digest.map(|d| d.zxid).max(info.last_zxid).unwrap_or(name.zxid);
+    if seen > last {
+        return Err(RecoveryError::LogEndsInsideSnapshot { snapshot: name.path(dirs), zxid: seen, last });
+    }
+    Ok(())
+}
+
+/// Removes what a crash left behind and makes durable what was read: after a kill the end of the log may
+/// stand in the page cache only.
+fn tidy_up(
+    dirs: &DataDirs,
+    files: &Files,
+    end: &LogEnd,
+    incidents: &mut Vec<Incident>,
+) -> Result<(), IoError> {
+    let fs = &*dirs.fs;
+    if let Some(torn) = &end.torn {
+        incidents.push(cut_tail(fs, dirs.log(), torn)?);
+    }
+    if let Some(log) = &end.last_log {
+        fs.open_write(log).and_then(|file| file.sync()).at("sync", log)?;
+    }
+    // Logs above the end have no record. Left there, one could later hide records of an older file.
+    let recordless = files.logs.iter().rev().filter(|log| log.0 > end.last).map(|log| log.path(dirs));
+    let unborn = end.unborn.iter().cloned();
+    let mut removed: Vec<PathBuf> = recordless.chain(files.strays.iter().cloned()).collect();
+    removed.extend(unborn.filter(|path| !removed.contains(path)).collect::<Vec<_>>());
+    for path in removed {
+        fs.remove(&path).at("remove", &path)?;
+        // Our own leftovers are no news.
+        if !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+            incidents.push(Incident::Removed(path));
+        }
+    }
+    if let Some(marker) = &files.initialize {
+        fs.remove(marker).at("remove", marker)?;
+    }
+    for dir in dirs.distinct() {
+        fs.sync_dir(dir).at("sync", dir)?;
+    }
+    Ok(())
+}
+
+/// Keeps a copy of the bytes behind the last record, then cuts them off.
+fn cut_tail(fs: &dyn Fs, dir: &Path, torn: &TornTail) -> Result<Incident, IoError> {
+    let log = fs.open_write(&torn.log).at("open", &torn.log)?;
+    let name = torn.log.file_name().unwrap_or_default().to_string_lossy();
+    let path = dir.join(format!("corrupt-{name}.at-{}", torn.offset));
+    let copy = fs.create(&path).at("create", &path)?;
+    let mut buf = vec![0; 1 << 20];
+    let (mut from, mut to) = (torn.offset, 0);
+    while from < torn.content_end {
+        let want = usize::try_from(torn.content_end - from).unwrap_or(buf.len()).min(buf.len());
+        let n = log.read_full_at(&mut buf[..want], from).at("read", &torn.log)?;
+        if n == 0 {
+            break;
+        }
+        copy.write_at(&[std::io::IoSlice::new(&buf[..n])], to).at("write", &path)?;
+        (from, to) = (from + n as u64, to + n as u64);
+    }
+    copy.sync().at("sync", &path)?;
+    fs.sync_dir(dir).at("sync", dir)?;
+    log.set_len(torn.offset).at("cut", &torn.log)?;
+    log.sync().at("sync", &torn.log)?;
+    Ok(Incident::TornTailCut { log: torn.log.clone(), offset: torn.offset, copy: path })
+}
+
+impl SnapshotName {
+    fn path(&self, dirs: &DataDirs) -> PathBuf {
+        dirs.data().join(self.to_string())
+    }
+}
+
+impl LogName {
+    fn path(&self, dirs: &DataDirs) -> PathBuf {
+        dirs.log().join(self.to_string())
+    }
+}
+
+impl std::fmt::Display for Incident {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Incident::SnapshotSkipped(path) => {
+                write!(f, "{} is damaged; an older snapshot and the log replace it", path.display())
+            }
+            Incident::TornTailCut { log, offset, copy } => write!(
+                f,
+                "{} ended in an unfinished write, cut at byte {offset}; copy in {}",
+                log.display(),
+                copy.display()
+            ),
+            Incident::TornTailInside { log, offset } => write!(
+                f,
+                "{} has an unfinished write at byte {offset}; the next log continues in front of it",
+                log.display()
+            ),
+            Incident::Removed(path) => write!(f, "{} has no content of worth, removed", path.display()),
+        }
+    }
+}
