@@ -1,5 +1,6 @@
 //! A coordination server that speaks ZooKeeper's client protocol and keeps ZooKeeper's files.
 
+pub mod admin;
 pub mod auth;
 pub mod cli;
 pub mod config;
