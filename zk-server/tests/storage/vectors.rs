@@ -350,3 +350,49 @@ fn a_damaged_snapshot_is_given_up_only_when_the_log_reaches_it() {
     let error = case.recover(&RecoveryOptions::default()).unwrap_err();
     assert!(matches!(error, RecoveryError::SnapshotNeeded { .. }), "{error}");
 }
+
+/// Everything about a node but quota usage, which the server's tree keeps up to date by itself.
+type Flat = BTreeMap<String, (Option<Vec<u8>>, Vec<zk_proto::Acl<'static>>, zk_server::storage::NodeStat)>;
+
+fn flat_tree(tree: &zk_server::tree::Tree) -> Flat {
+    let mut todo = vec![zk_server::tree::ROOT];
+    let mut flat = Flat::new();
+    while let Some(idx) = todo.pop() {
+        let data = tree.data(idx).map(<[u8]>::to_vec);
+        flat.insert(tree.path(idx), (data, tree.acl(idx).to_vec(), tree.node_stat(idx)));
+        todo.extend(tree.children(idx));
+    }
+    flat
+}
+
+fn flat_model(model: &Model) -> Flat {
+    let nodes = model.nodes.iter().map(|(path, node)| {
+        let path = if path.is_empty() { "/".to_owned() } else { path.clone() };
+        (path, (node.data.clone(), node.acl.clone().unwrap_or_default(), node.stat))
+    });
+    nodes.collect()
+}
+
+#[test]
+fn the_servers_tree_is_the_models() {
+    let mut compared = 0;
+    for id in ids() {
+        let case = set_up(&id);
+        let Ok(model) = case.recover(&RecoveryOptions::default()) else { continue };
+        let case = set_up(&id);
+        let recovered =
+            recover(&case.dirs(), &RecoveryOptions::default(), || zk_server::tree::TreeLoader::new(7)).unwrap();
+        let (model, tree) = (model.sink, recovered.sink.finish());
+        let strip = |mut flat: Flat| {
+            flat.retain(|path, _| !path.ends_with("/zookeeper_stats"));
+            flat
+        };
+        assert_eq!(strip(flat_tree(&tree)), strip(flat_model(&model)), "{id}");
+        assert_eq!(tree.sessions().collect::<BTreeMap<_, _>>(), model.sessions, "{id}: sessions");
+        assert_eq!(tree.digest() as i64, model.digest(), "{id}: digest");
+        assert_eq!(tree.digest_mismatches(), 0, "{id}: digest mismatches");
+        assert_eq!(tree.last_zxid(), model.last_zxid, "{id}: last zxid");
+        compared += 1;
+    }
+    assert!(compared >= 20, "only {compared} cases compared");
+}
