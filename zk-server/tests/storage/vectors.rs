@@ -381,7 +381,8 @@ fn the_servers_tree_is_the_models() {
         let Ok(model) = case.recover(&RecoveryOptions::default()) else { continue };
         let case = set_up(&id);
         let recovered =
-            recover(&case.dirs(), &RecoveryOptions::default(), || zk_server::tree::TreeLoader::new(7)).unwrap();
+            recover(&case.dirs(), &RecoveryOptions::default(), || zk_server::tree::TreeLoader::new(7))
+                .unwrap();
         let (model, tree) = (model.sink, recovered.sink.finish());
         let strip = |mut flat: Flat| {
             flat.retain(|path, _| !path.ends_with("/zookeeper_stats"));
