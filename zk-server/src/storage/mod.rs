@@ -23,6 +23,7 @@ mod log;
 mod purge;
 pub mod record;
 mod recovery;
+pub mod sim;
 mod snapshot;
 
 pub use dirs::{DataDirs, DirError, DirLock};

@@ -49,6 +49,8 @@ impl Purger {
         let Some(oldest_kept) = self.oldest_kept()? else { return Ok(Vec::new()) };
         let superfluous = self.superfluous(oldest_kept)?;
         let fs = self.dirs.fs();
+        // Apache does not sync names either.
+        fs.sync_dir(self.dirs.data()).at("sync", self.dirs.data())?;
         for path in &superfluous {
             fs.remove(path).at("remove", path)?;
             tracing::info!("purged {}", path.display());

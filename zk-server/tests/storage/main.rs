@@ -1,5 +1,9 @@
 //! Data directories: Apache's recorded ones, our own, and damaged ones.
 
+mod crash;
+mod damage;
+mod history;
 mod model;
+mod purge;
 mod round_trip;
 mod vectors;

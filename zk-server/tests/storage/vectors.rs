@@ -285,7 +285,7 @@ fn repairs_are_reported_and_keep_what_they_cut() {
     let log = case.dirs().log().join("log.46");
     let before = fs::read(&log).unwrap();
     let recovered = case.recover(&RecoveryOptions::default()).unwrap();
-    let [Incident::TornTailCut { log: cut, offset, copy }] = &recovered.incidents[..] else {
+    let [Incident::TornTailCut { log: cut, offset, copy: Some(copy) }] = &recovered.incidents[..] else {
         panic!("{:?}", recovered.incidents)
     };
     assert_eq!((cut, fs::read(&log).unwrap().len() as u64), (&log, *offset));

@@ -8,11 +8,12 @@ mod error;
 mod replay;
 mod tail;
 
+use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 
 use zk_proto::Zxid;
 
-use super::fs::{At, Fs, IoError};
+use super::fs::{At, DiskFile, Fs, IoError};
 use super::log::NEXT_LOG;
 use super::{
     DataDirs, LogName, Replay, SnapshotError, SnapshotInfo, SnapshotName, SnapshotSink, read_snapshot,
@@ -71,8 +72,8 @@ pub enum Incident {
         log: PathBuf,
         /// Where it was cut.
         offset: u64,
-        /// Where its bytes are kept.
-        copy: PathBuf,
+        /// Where its bytes are kept; `None` when the disk was too full for that.
+        copy: Option<PathBuf>,
     },
     /// An older log ends in an unfinished write; the next log continues right there.
     TornTailInside {
@@ -123,6 +124,11 @@ pub fn recover<S: SnapshotSink + Replay>(
     let mut incidents: Vec<Incident> =
         loaded.damaged.iter().map(|(name, _)| Incident::SnapshotSkipped(name.path(dirs))).collect();
     incidents.extend(end.torn_inside.iter().cloned());
+    if let Base::Snapshot(name) = loaded.base {
+        // Apache does not sync its snapshots.
+        let path = name.path(dirs);
+        dirs.fs.open(&path).and_then(|file| file.sync()).at("sync", &path)?;
+    }
     tidy_up(dirs, &files, &end, &mut incidents)?;
     for incident in &incidents {
         tracing::warn!("recovery: {incident}");
@@ -235,8 +241,7 @@ fn check_completeness<S>(dirs: &DataDirs, loaded: &mut Loaded<S>, last: Zxid) ->
     Ok(())
 }
 
-/// Removes what a crash left behind and makes durable what was read: after a kill the end of the log may
-/// stand in the page cache only.
+/// Removes what a crash left behind and makes durable what was read.
 fn tidy_up(
     dirs: &DataDirs,
     files: &Files,
@@ -247,8 +252,8 @@ fn tidy_up(
     if let Some(torn) = &end.torn {
         incidents.push(cut_tail(fs, dirs.log(), torn)?);
     }
-    if let Some(log) = &end.last_log {
-        fs.open_write(log).and_then(|file| file.sync()).at("sync", log)?;
+    if let Some((log, end)) = &end.last_log {
+        write_end_again(fs, log, *end)?;
     }
     // Logs above the end have no record. Left there, one could later hide records of an older file.
     let recordless = files.logs.iter().rev().filter(|log| log.0 > end.last).map(|log| log.path(dirs));
@@ -271,12 +276,47 @@ fn tidy_up(
     Ok(())
 }
 
+/// Makes the end of the log durable. After a kill it may stand in the page cache only. After a failed sync it
+/// does so for good: the kernel takes the pages for written, and another sync would do nothing. Writing the
+/// same bytes again makes them count as new.
+fn write_end_again(fs: &dyn Fs, path: &Path, end: u64) -> Result<(), IoError> {
+    let log = fs.open_write(path).at("open", path)?;
+    let mut at = end.saturating_sub(tail::WRITE_MAX);
+    let mut buf = vec![0; usize::try_from(end - at).unwrap_or(1 << 20).min(1 << 20)];
+    while at < end {
+        let want = usize::try_from(end - at).unwrap_or(buf.len()).min(buf.len());
+        let n = log.read_full_at(&mut buf[..want], at).at("read", path)?;
+        if n == 0 {
+            break;
+        }
+        log.write_at(&[IoSlice::new(&buf[..n])], at).at("write", path)?;
+        at += n as u64;
+    }
+    log.sync().at("sync", path)
+}
+
 /// Keeps a copy of the bytes behind the last record, then cuts them off.
 fn cut_tail(fs: &dyn Fs, dir: &Path, torn: &TornTail) -> Result<Incident, IoError> {
     let log = fs.open_write(&torn.log).at("open", &torn.log)?;
     let name = torn.log.file_name().unwrap_or_default().to_string_lossy();
     let path = dir.join(format!("corrupt-{name}.at-{}", torn.offset));
-    let copy = fs.create(&path).at("create", &path)?;
+    let copy = match copy_tail(fs, &*log, &path, torn) {
+        Ok(()) => Some(path),
+        // The bytes were acknowledged to nobody; a full disk must not keep the server from starting.
+        Err(e) if e.source.kind() == ErrorKind::StorageFull => {
+            tracing::warn!("no copy of an unfinished write: {e}");
+            let _ = fs.remove(&path);
+            None
+        }
+        Err(e) => return Err(e),
+    };
+    log.set_len(torn.offset).at("cut", &torn.log)?;
+    log.sync().at("sync", &torn.log)?;
+    Ok(Incident::TornTailCut { log: torn.log.clone(), offset: torn.offset, copy })
+}
+
+fn copy_tail(fs: &dyn Fs, log: &dyn DiskFile, path: &Path, torn: &TornTail) -> Result<(), IoError> {
+    let copy = fs.create(path).at("create", path)?;
     let mut buf = vec![0; 1 << 20];
     let (mut from, mut to) = (torn.offset, 0);
     while from < torn.content_end {
@@ -285,14 +325,12 @@ fn cut_tail(fs: &dyn Fs, dir: &Path, torn: &TornTail) -> Result<Incident, IoErro
         if n == 0 {
             break;
         }
-        copy.write_at(&[std::io::IoSlice::new(&buf[..n])], to).at("write", &path)?;
+        copy.write_at(&[IoSlice::new(&buf[..n])], to).at("write", path)?;
         (from, to) = (from + n as u64, to + n as u64);
     }
-    copy.sync().at("sync", &path)?;
-    fs.sync_dir(dir).at("sync", dir)?;
-    log.set_len(torn.offset).at("cut", &torn.log)?;
-    log.sync().at("sync", &torn.log)?;
-    Ok(Incident::TornTailCut { log: torn.log.clone(), offset: torn.offset, copy: path })
+    copy.sync().at("sync", path)?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs.sync_dir(dir).at("sync", dir)
 }
 
 impl SnapshotName {
@@ -313,12 +351,13 @@ impl std::fmt::Display for Incident {
             Incident::SnapshotSkipped(path) => {
                 write!(f, "{} is damaged; an older snapshot and the log replace it", path.display())
             }
-            Incident::TornTailCut { log, offset, copy } => write!(
-                f,
-                "{} ended in an unfinished write, cut at byte {offset}; copy in {}",
-                log.display(),
-                copy.display()
-            ),
+            Incident::TornTailCut { log, offset, copy } => {
+                write!(f, "{} ended in an unfinished write, cut at byte {offset}", log.display())?;
+                match copy {
+                    Some(copy) => write!(f, "; copy in {}", copy.display()),
+                    None => write!(f, "; the disk was too full for a copy"),
+                }
+            }
             Incident::TornTailInside { log, offset } => write!(
                 f,
                 "{} has an unfinished write at byte {offset}; the next log continues in front of it",

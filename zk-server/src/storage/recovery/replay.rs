@@ -23,8 +23,8 @@ pub(super) struct LogEnd {
     pub(super) last: Zxid,
     /// Number of records applied.
     pub(super) replayed: u64,
-    /// The last log that has records, whether or not they were needed.
-    pub(super) last_log: Option<PathBuf>,
+    /// The last log that has records, whether or not they were needed, and the offset behind them.
+    pub(super) last_log: Option<(PathBuf, u64)>,
     /// An unfinished write at the very end.
     pub(super) torn: Option<TornTail>,
     /// Unfinished writes that the next log makes irrelevant.
@@ -126,7 +126,7 @@ fn read_file(
                     }
                     chain.link(&path, offset, header.zxid)?;
                 }
-                chain.last_log = Some(path.clone());
+                chain.last_log = Some((path.clone(), log.offset));
                 if out.send((path.clone(), chunk)).is_err() {
                     return Ok(false);
                 }
@@ -152,7 +152,7 @@ struct Chain<'a> {
     /// The end of the file read last, when something stands there. The next record decides.
     defect: Option<Broken>,
     torn_inside: Vec<Incident>,
-    last_log: Option<PathBuf>,
+    last_log: Option<(PathBuf, u64)>,
     unborn: Option<PathBuf>,
 }
 

@@ -17,7 +17,7 @@ use super::super::log::read::{Found, LogReader, decode_prefix, look};
 use super::super::record::{END_BYTE, FRAME_OVERHEAD, PREFIX, RecordHeader};
 
 /// No single write is larger than this, ours or Apache's with anything like default limits.
-const WRITE_MAX: u64 = 16 << 20;
+pub(super) const WRITE_MAX: u64 = 16 << 20;
 
 /// Disks write sectors whole.
 const SECTOR: u64 = 512;

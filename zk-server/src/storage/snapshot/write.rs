@@ -216,11 +216,14 @@ impl fmt::Debug for SnapshotWriter {
     }
 }
 
-/// Whether a complete snapshot of `zxid` is there, under any compression.
+/// Whether a complete snapshot of `zxid` is there, under any compression; it is synced then.
 fn exists_intact(fs: &dyn Fs, dir: &Path, zxid: Zxid) -> Result<bool, SnapshotError> {
     for file in fs.list(dir).at("list", dir)? {
         let Some(name) = SnapshotName::parse(&file.name) else { continue };
-        if name.zxid == zxid && verify_snapshot(fs, &dir.join(&file.name), name.compression).is_ok() {
+        let path = dir.join(&file.name);
+        if name.zxid == zxid && verify_snapshot(fs, &path, name.compression).is_ok() {
+            fs.open(&path).and_then(|file| file.sync()).at("sync", &path)?;
+            fs.sync_dir(dir).at("sync", dir)?;
             return Ok(true);
         }
     }
