@@ -256,7 +256,11 @@ impl Watcher {
                 }
             };
             let state = tokio::select! {
-                () = lease => return Some(LossReason::LeaseDeadline),
+                () = lease => {
+                    // A new session proves nothing about ours: its deadline begins in the past.
+                    let gone = self.client.session_id() != self.session;
+                    return Some(if gone { LossReason::SessionExpired } else { LossReason::LeaseDeadline });
+                }
                 state = states.changed() => state,
             };
             match state {
