@@ -31,7 +31,7 @@ pub use file_name::{Compression, LogName, SnapshotName};
 pub use fs::{DiskFile, FileEntry, Fs, IoError, RealFs};
 pub use load::{LoadError, NodeStat, Replay, ReplayError, SnapshotDigest, SnapshotSink};
 pub use log::{LogMetrics, LogOptions, LogThread, TxnLog, abort_process};
-pub use purge::{PurgeError, Purger};
+pub use purge::{PurgeError, Purger, RETAIN_MIN};
 pub use record::RecordHeader;
 pub use recovery::{Base, Incident, Recovered, RecoveryError, RecoveryOptions, recover};
 pub use snapshot::{

@@ -6,4 +6,5 @@ mod history;
 mod model;
 mod purge;
 mod round_trip;
+mod start;
 mod vectors;

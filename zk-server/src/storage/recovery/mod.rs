@@ -276,13 +276,15 @@ fn tidy_up(
     Ok(())
 }
 
+const COPY_BUFFER: usize = 1 << 20;
+
 /// Makes the end of the log durable. After a kill it may stand in the page cache only. After a failed sync it
 /// does so for good: the kernel takes the pages for written, and another sync would do nothing. Writing the
 /// same bytes again makes them count as new.
 fn write_end_again(fs: &dyn Fs, path: &Path, end: u64) -> Result<(), IoError> {
     let log = fs.open_write(path).at("open", path)?;
     let mut at = end.saturating_sub(tail::WRITE_MAX);
-    let mut buf = vec![0; usize::try_from(end - at).unwrap_or(1 << 20).min(1 << 20)];
+    let mut buf = vec![0; usize::try_from(end - at).unwrap_or(COPY_BUFFER).min(COPY_BUFFER)];
     while at < end {
         let want = usize::try_from(end - at).unwrap_or(buf.len()).min(buf.len());
         let n = log.read_full_at(&mut buf[..want], at).at("read", path)?;
@@ -317,7 +319,8 @@ fn cut_tail(fs: &dyn Fs, dir: &Path, torn: &TornTail) -> Result<Incident, IoErro
 
 fn copy_tail(fs: &dyn Fs, log: &dyn DiskFile, path: &Path, torn: &TornTail) -> Result<(), IoError> {
     let copy = fs.create(path).at("create", path)?;
-    let mut buf = vec![0; 1 << 20];
+    let mut buf =
+        vec![0; usize::try_from(torn.content_end - torn.offset).unwrap_or(COPY_BUFFER).min(COPY_BUFFER)];
     let (mut from, mut to) = (torn.offset, 0);
     while from < torn.content_end {
         let want = usize::try_from(torn.content_end - from).unwrap_or(buf.len()).min(buf.len());
