@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
-use zk_tests::fuzz::{TARGETS, Target, assert_allocations_are_counted, mutate, run_bounded};
+use zk_tests::fuzz::{MIB, TARGETS, Target, assert_allocations_are_counted, mutate, run_bounded};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -32,11 +32,10 @@ fn no_input_breaks_a_parser() {
 
 /// The harness itself: what must fail, fails.
 fn assert_broken_parsers_are_noticed() {
-    let broken = |run| Target { name: "broken", seeds: || vec![vec![]], run };
-    for target in [
-        broken(|_| panic!("on purpose")),
-        broken(|_| drop(std::hint::black_box(vec![1u8; (1 << 20) + 4096]))),
-    ] {
+    let broken = |run| Target { name: "broken", seeds: || vec![vec![]], fixed_bytes: MIB, run };
+    for target in
+        [broken(|_| panic!("on purpose")), broken(|_| drop(std::hint::black_box(vec![1u8; MIB + 4096])))]
+    {
         let caught = catch_unwind(AssertUnwindSafe(|| run_bounded(&target, b"")));
         assert!(caught.is_err(), "a broken parser was not noticed");
     }

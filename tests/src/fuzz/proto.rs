@@ -8,12 +8,13 @@ use zk_proto::{
     WatcherEvent, path,
 };
 
-use super::Target;
+use super::{MIB, Target};
 use crate::vectors::{self, Part};
 
 /// The first frame of a connection.
 pub const CONNECT_REQUEST: Target = Target {
     name: "connect_request",
+    fixed_bytes: MIB,
     seeds: || frames(|part, _| part == Part::ConnectRequest),
     run: |input| round_trip(input, &mut Vec::new(), ConnectRequest::decode, |record, out| record.encode(out)),
 };
@@ -21,6 +22,7 @@ pub const CONNECT_REQUEST: Target = Target {
 /// Its answer.
 pub const CONNECT_RESPONSE: Target = Target {
     name: "connect_response",
+    fixed_bytes: MIB,
     seeds: || frames(|part, _| part == Part::ConnectResponse),
     run: |input| {
         round_trip(input, &mut Vec::new(), ConnectResponse::decode, |record, out| record.encode(out))
@@ -30,6 +32,7 @@ pub const CONNECT_RESPONSE: Target = Target {
 /// A frame with request header; the operation code in it chooses the record.
 pub const REQUEST: Target = Target {
     name: "request",
+    fixed_bytes: MIB,
     seeds: || frames(|part, _| part == Part::Request),
     run: |input| {
         let mut r = Reader::new(input);
@@ -43,6 +46,7 @@ pub const REQUEST: Target = Target {
 /// Bodies of multi and multiRead: the same bytes as both.
 pub const MULTI: Target = Target {
     name: "multi",
+    fixed_bytes: MIB,
     seeds: || bodies(|part, op| part == Part::Request && op.starts_with("multi"), RequestHeader::WIRE_LEN),
     run: |input| {
         request(OpCode::Multi, input);
@@ -54,6 +58,7 @@ pub const MULTI: Target = Target {
 /// Bodies of setWatches and setWatches2: the same bytes as both.
 pub const SET_WATCHES: Target = Target {
     name: "set_watches",
+    fixed_bytes: MIB,
     seeds: || {
         bodies(|part, op| part == Part::Request && op.starts_with("setWatches"), RequestHeader::WIRE_LEN)
     },
@@ -66,6 +71,7 @@ pub const SET_WATCHES: Target = Target {
 /// The code of an operation, then the frame of a reply to it.
 pub const RESPONSE: Target = Target {
     name: "response",
+    fixed_bytes: MIB,
     seeds: || {
         let with_op = |e: vectors::Element| {
             let op = (-20..=200).filter_map(OpCode::from_i32).find(|op| op.name() == e.op)?;
@@ -85,6 +91,7 @@ pub const RESPONSE: Target = Target {
 /// The record of a watch event.
 pub const WATCH_EVENT: Target = Target {
     name: "watch_event",
+    fixed_bytes: MIB,
     seeds: || bodies(|part, _| part == Part::Event, ReplyHeader::WIRE_LEN),
     run: |input| round_trip(input, &mut Vec::new(), WatcherEvent::decode, |record, out| record.encode(out)),
 };
@@ -92,6 +99,7 @@ pub const WATCH_EVENT: Target = Target {
 /// A list of ACL entries.
 pub const ACL: Target = Target {
     name: "acl",
+    fixed_bytes: MIB,
     // What a getACL reply begins with is a list.
     seeds: || bodies(|part, op| part == Part::Response && op == "getACL", ReplyHeader::WIRE_LEN),
     run: |input| {
@@ -109,6 +117,7 @@ pub const ACL: Target = Target {
 /// Path rules, on text as the codec makes it of any bytes.
 pub const PATH: Target = Target {
     name: "path",
+    fixed_bytes: MIB,
     seeds: || {
         let mut seeds: Vec<_> = ["/", "/a", "/a/b", "//a", "/a/", "/a/../b", "/.", "/...", "a", "/\u{e000}"]
             .into_iter()
