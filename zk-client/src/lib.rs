@@ -5,6 +5,7 @@ mod call;
 mod client;
 mod config;
 mod driver;
+mod ensemble;
 mod error;
 mod hosts;
 mod metrics;
@@ -12,6 +13,7 @@ mod ops;
 mod retry;
 mod root;
 mod session;
+mod settings;
 mod shared;
 mod state;
 #[cfg(feature = "testing")]
@@ -32,6 +34,7 @@ pub use ops::{
 };
 pub use retry::RetryPolicy;
 pub use session::Cleanup;
+pub use settings::ClientConfig;
 pub use state::{SessionState, SessionStates, SessionTicket};
 pub use transport::{Connector, TcpConnector, Transport};
 pub use watch::{Event, EventKind, OneShot, Watch, WatchBuilder};

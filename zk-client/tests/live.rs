@@ -5,5 +5,9 @@
 
 #[path = "live/basic.rs"]
 mod basic;
+#[path = "live/sessions.rs"]
+mod sessions;
 #[path = "live/support.rs"]
 mod support;
+#[path = "live/watching.rs"]
+mod watching;

@@ -8,14 +8,15 @@ use zk_proto::{ConnectResponse, Reader};
 
 use super::connection::Connection;
 use super::frames::Frames;
+use super::probe::find_read_write;
 use crate::config::Config;
 use crate::hosts::Host;
 use crate::session::{Handshake, Verdict};
 use crate::shared::Shared;
 use crate::transport::Transport;
 
-/// A connection that lived shorter than this counts as a failed attempt, or a server that accepts and drops
-/// would be asked without pause.
+/// A connection that lived shorter than this and answered no request counts as a failed attempt, or a server
+/// that accepts and drops would be asked without pause.
 const STABLE_AFTER: Duration = Duration::from_secs(1);
 /// Longest answer to a connect request that is looked at.
 const HANDSHAKE_BYTES_MAX: usize = 1024;
@@ -52,17 +53,25 @@ impl Dialer {
 
     /// Tries servers until one accepts the session. Cancel safe: an attempt under way is dropped.
     pub(crate) async fn dial(&mut self, shared: &Shared) -> Dialed {
-        if self.attached_at.take().is_some_and(|at| at.elapsed() >= STABLE_AFTER) {
+        let lived = self.attached_at.take().is_some_and(|at| at.elapsed() >= STABLE_AFTER);
+        if lived || shared.with(|session| std::mem::take(&mut session.has_served)) {
             self.tried = 0;
             self.delays = Box::new(shared.config.reconnect.waits());
         }
+        let started = Instant::now();
         loop {
             if self.tried >= self.hosts.len() {
                 self.tried = 0;
                 let Some(delay) = self.delays.next() else { return Dialed::Over };
+                if shared.config.reconnect.max_elapsed.is_some_and(|max| started.elapsed() + delay > max) {
+                    return Dialed::Over;
+                }
                 tracing::debug!(?delay, "all servers tried");
                 sleep(delay).await;
                 self.refresh(&shared.config).await;
+            }
+            if let Some(hosts) = shared.with(|session| session.ensemble.take()) {
+                self.replace_hosts(hosts);
             }
             let Some(host) = self.hosts.get(self.next % self.hosts.len().max(1)).cloned() else {
                 self.tried = usize::MAX;
@@ -95,6 +104,13 @@ impl Dialer {
         }
     }
 
+    /// Waits until a server is found that takes writes, and makes it the next to be tried.
+    pub(crate) async fn find_read_write(&mut self, config: &Config) {
+        self.next = find_read_write(config, &self.hosts, self.next).await;
+        // Not a failure of the connection that is given up for it.
+        self.tried = 0;
+    }
+
     /// Asks the provider for servers; what stays keeps its place in the round.
     async fn refresh(&mut self, config: &Config) {
         let Some(provider) = &config.host_provider else { return };
@@ -106,7 +122,7 @@ impl Dialer {
     }
 
     /// Uses another list of servers from now on.
-    pub(crate) fn replace_hosts(&mut self, mut hosts: Vec<Host>) {
+    fn replace_hosts(&mut self, mut hosts: Vec<Host>) {
         fastrand::shuffle(&mut hosts);
         let mut merged: Vec<Host> = self.hosts.iter().filter(|h| hosts.contains(h)).cloned().collect();
         merged.extend(hosts.into_iter().filter(|host| !self.hosts.contains(host)));

@@ -4,6 +4,7 @@
 mod connection;
 mod dial;
 mod frames;
+mod probe;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             dialed = dialer.dial(shared) => dialed,
         };
         match dialed {
-            Dialed::Attached(connection) => serve(shared, connection).await,
+            Dialed::Attached(connection) => serve(shared, connection, &mut dialer).await,
             Dialed::Over => break,
         }
         if shared.with(|session| session.is_over()) {
@@ -47,8 +48,12 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
 }
 
-async fn serve(shared: &Shared, mut connection: Connection) {
+async fn serve(shared: &Shared, mut connection: Connection, dialer: &mut Dialer) {
     let why = match connection.deliver(shared, Instant::now()) {
+        Ok(()) if shared.with(|session| session.is_read_only()) => tokio::select! {
+            why = poll_fn(|cx| connection.poll(shared, cx)) => why,
+            () = dialer.find_read_write(&shared.config) => "a server that takes writes was found".to_owned(),
+        },
         Ok(()) => poll_fn(|cx| connection.poll(shared, cx)).await,
         Err(why) => why,
     };

@@ -9,12 +9,10 @@ use super::{check_path, decode_empty};
 use crate::call::{Call, Decode, Plan, Reply, SubmitMode};
 use crate::client::Client;
 use crate::config::Auth;
+use crate::ensemble::CONFIG;
 use crate::error::Result;
 use crate::root::Root;
 use crate::watch::OneShot;
-
-/// Where the ensemble's configuration lies, whatever the chroot.
-const CONFIG: &str = "/zookeeper/config";
 
 /// A change of the ensemble's membership.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

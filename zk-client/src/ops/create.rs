@@ -179,7 +179,7 @@ pub(super) fn submit_create<'a>(
     sequential: bool,
     submit: SubmitMode,
 ) -> Result<Call<'a, Created>> {
-    let wire = WireCreate::new(mode, sequential, path)?;
+    let wire = WireCreate::new(mode, sequential, &client.root, path)?;
     let acl = AclOf::new(client, acl, path);
     let plan = Plan {
         client,
@@ -227,7 +227,7 @@ pub(super) struct WireCreate {
 }
 
 impl WireCreate {
-    pub(super) fn new(mode: Mode, sequential: bool, path: &str) -> Result<Self> {
+    pub(super) fn new(mode: Mode, sequential: bool, root: &Root, path: &str) -> Result<Self> {
         let (op, flags, ttl_ms) = match (mode, sequential) {
             (Mode::Persistent, false) => (OpCode::Create2, CreateMode::Persistent, 0),
             (Mode::Persistent, true) => (OpCode::Create2, CreateMode::PersistentSequential, 0),
@@ -255,7 +255,8 @@ impl WireCreate {
             // A number is appended, so the name itself may be empty.
             (true, Some("")) => Ok(()),
             (true, Some(parent)) => zk_proto::path::validate(parent),
-            _ if path == "/" => Err(PathError::TrailingSlash),
+            // Below a chroot, `/` is a node as any other.
+            _ if path == "/" && root.as_str().is_empty() => Err(PathError::TrailingSlash),
             _ => zk_proto::path::validate(path),
         };
         checked.map_err(|e| invalid(op, path, e))?;
@@ -265,7 +266,7 @@ impl WireCreate {
     pub(super) fn put(self, w: &mut Vec<u8>, root: &Root, path: &str, data: &[u8], acl: &[Acl]) {
         match (path, root.as_str()) {
             // Not the chroot itself, but a number below it.
-            ("/", root) if !root.is_empty() => w.put_str(&format!("{root}/")),
+            ("/", root) if !root.is_empty() && self.flags.is_sequential() => w.put_str(&format!("{root}/")),
             _ => root.put(w, path),
         }
         w.put_buffer(Some(data));

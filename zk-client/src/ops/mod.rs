@@ -13,6 +13,8 @@ mod multi;
 mod multi_read;
 mod paths;
 mod set;
+#[cfg(feature = "serde")]
+mod typed;
 
 pub use admin::Reconfig;
 pub use background::{Cleaned, LeaseHold};

@@ -126,7 +126,7 @@ impl<'a> Multi<'a> {
     /// Creates a node.
     pub fn create_with(mut self, create: CreateOp) -> Self {
         let CreateOp { path, data, mode, sequential, acl } = create;
-        match WireCreate::new(mode, sequential, &path) {
+        match WireCreate::new(mode, sequential, &self.client.root, &path) {
             Ok(wire) => {
                 let acl = AclOf::new(self.client, acl.as_deref(), &path);
                 put_header(&mut self.body, wire.op as i32, false);

@@ -119,6 +119,7 @@ impl Session {
         self.auth_in_flight = (0..self.credentials.len()).collect();
         self.announce = Some(connected);
         self.announce_if_authenticated();
+        self.read_ensemble();
         self.upkeep(now);
     }
 

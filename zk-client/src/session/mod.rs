@@ -25,6 +25,7 @@ use zk_proto::{OpCode, SessionId, xid};
 
 use crate::config::{Auth, Config};
 use crate::error::{Failure, Outcome};
+use crate::hosts::Host;
 use crate::root::Root;
 use crate::state::{SessionState, SessionTicket};
 use crate::watch::{Answer, Ask, ListenerId, Registry, Want};
@@ -119,6 +120,10 @@ pub(crate) struct Session {
     drop_link: Option<String>,
     driver: Option<Waker>,
     driver_woken: bool,
+    /// The servers that the ensemble's configuration names, for the driver to take.
+    pub(crate) ensemble: Option<Vec<Host>>,
+    /// A request was answered since the driver asked last.
+    pub(crate) has_served: bool,
     /// Why the last attempt to connect failed.
     pub(crate) dial_error: String,
     /// To be woken when the lock is released.
@@ -171,6 +176,8 @@ impl Session {
             drop_link: None,
             driver: None,
             driver_woken: false,
+            ensemble: None,
+            has_served: false,
             dial_error: "no server tried".to_owned(),
             wakers: Vec::new(),
             #[cfg(feature = "testing")]
@@ -329,6 +336,7 @@ impl Session {
             | Target::Sync(_)
             | Target::SetWatches
             | Target::RemoveWatch
+            | Target::Ensemble
             | Target::Lease
             | Target::CloseSession => {}
         }

@@ -23,6 +23,8 @@ pub(crate) enum Target {
     SetWatches,
     /// The removal of a watch that nobody needs.
     RemoveWatch,
+    /// The ensemble's configuration.
+    Ensemble,
     /// A write that proves the session alive.
     Lease,
     /// The end of the session.

@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use zk_proto::jute::Writer;
 use zk_proto::{ErrorCode, OpCode, Reader, ReplyHeader, WatcherEvent, Zxid, xid};
 
 use super::link::is_committed_write;
 use super::outbox::{Entry, Target};
 use super::slots::Completion;
 use super::{Answer, Failure, Session};
+use crate::ensemble::{CONFIG, client_addresses};
 use crate::watch::Removal;
 
 impl Session {
@@ -58,6 +60,7 @@ impl Session {
         }
         match entry.target {
             Target::Caller(slot) => {
+                self.has_served = true;
                 if let Some(metrics) = &self.config.metrics {
                     metrics.request(entry.op, Some(code.0), now - entry.since);
                 }
@@ -81,6 +84,7 @@ impl Session {
                 }
             }
             Target::Lease => {}
+            Target::Ensemble => self.on_ensemble(code, &body),
             Target::CloseSession => self.finish(Failure::Closed, 0),
         }
     }
@@ -89,6 +93,9 @@ impl Session {
         let event = WatcherEvent::decode(reader).map_err(|e| format!("watch event: {e}"))?;
         tracing::debug!(name: "zk.watch", path = %event.path, kind = ?event.kind, "event");
         self.watches.event(event.kind, &event.path, zxid, &mut self.wakers);
+        if event.path == CONFIG {
+            self.read_ensemble();
+        }
         if self.watches.events_lost > 0 {
             let lost = std::mem::take(&mut self.watches.events_lost);
             tracing::warn!(path = %event.path, lost, "a watch stream overflowed");
@@ -97,6 +104,31 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Reads the ensemble's configuration and watches it, if that is wanted.
+    pub(super) fn read_ensemble(&mut self) {
+        if !self.config.track_ensemble {
+            return;
+        }
+        let now = self.enqueue_time();
+        let _ = self.outbox.push(OpCode::GetData, Target::Ensemble, None, now, |w| {
+            w.put_str(CONFIG);
+            w.put_bool(true);
+        });
+        self.wake_driver();
+    }
+
+    fn on_ensemble(&mut self, code: ErrorCode, body: &[u8]) {
+        let data = Reader::new(body).buffer();
+        let hosts = match data {
+            Ok(Some(data)) if code == ErrorCode::OK => client_addresses(&String::from_utf8_lossy(data)),
+            _ => Vec::new(),
+        };
+        match hosts.is_empty() {
+            true => tracing::debug!(%code, "no client addresses in the ensemble's configuration"),
+            false => self.ensemble = Some(hosts),
+        }
     }
 
     fn on_auth(&mut self, code: ErrorCode) -> Result<(), String> {
@@ -123,8 +155,8 @@ impl Session {
             let Removal { path, kind } = removal;
             let target = Target::RemoveWatch;
             let _ = self.outbox.push(OpCode::RemoveWatches, target, None, self.enqueue_time(), |w| {
-                zk_proto::jute::Writer::put_str(w, &path);
-                zk_proto::jute::Writer::put_int(w, kind as i32);
+                w.put_str(&path);
+                w.put_int(kind as i32);
             });
             self.wake_driver();
         }

@@ -18,6 +18,11 @@ impl Session {
         self.phase == Phase::Up
     }
 
+    /// Whether the connected server refuses writes.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_up() && self.read_only
+    }
+
     /// Everything that is due on a connection. Called when time has passed and after replies.
     pub(crate) fn upkeep(&mut self, now: Instant) {
         self.clock = now;
