@@ -140,6 +140,8 @@ pub enum Input {
     },
     /// Time has passed: expire sessions, sweep containers and TTL nodes.
     Tick,
+    /// Expire this session now, as if it had been silent: an operator or a test wants it.
+    Expire(SessionId),
 }
 
 /// Something for one connection (or several), see [`Mail`].
@@ -180,10 +182,13 @@ pub enum Letter {
         /// The connection.
         conn: ConnId,
     },
-    /// Close the connection without a word (session expired, or moved to another connection).
+    /// Close the connection without a word (session expired, or moved to another connection), if it still has
+    /// this session: an owner may have closed its connection long ago, and another client may have its slot.
     Close {
         /// The connection.
         conn: ConnId,
+        /// The session that it had.
+        session: SessionId,
     },
     /// Nothing more will come for this closed connection: its slot may be used again.
     Released {

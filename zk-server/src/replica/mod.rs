@@ -213,6 +213,7 @@ impl Replica {
                 }
             }
             Input::Tick => self.tick(now),
+            Input::Expire(session) => self.expire_on_request(now, session),
         }
         self.append(shell);
         self.deliver(shell);
@@ -265,7 +266,7 @@ impl Replica {
     ) {
         if self.sessions.is_tracked(session) && self.sessions.owner(session) != Some(u64::from(conn.0)) {
             // The session has moved: closing is the only answer (ZOOKEEPER-710).
-            self.letter(conn, Letter::Close { conn });
+            self.letter(conn, Letter::Close { conn, session });
             return;
         }
         let closing = self.sessions.is_closing(session) || !self.sessions.is_tracked(session);
@@ -298,7 +299,7 @@ impl Replica {
         self.sessions.attach(session, timeout_ms, u64::from(conn.0), now.mono_ms);
         if let Some(old) = owner.filter(|&old| old != session::NO_OWNER && old != u64::from(conn.0)) {
             let old = ConnId(old as u32);
-            self.letter(old, Letter::Close { conn: old });
+            self.letter(old, Letter::Close { conn: old, session });
         }
         let passwd = session::password(session);
         self.letter(conn, Letter::SessionReady { conn, session, timeout_ms, passwd });
@@ -445,7 +446,7 @@ impl Replica {
                 && owner != session::NO_OWNER
             {
                 let conn = ConnId(owner as u32);
-                self.letter(conn, Letter::Close { conn });
+                self.letter(conn, Letter::Close { conn, session: SessionId(header.client_id) });
             }
         }
         for deferred in then {
@@ -489,12 +490,22 @@ impl Replica {
         let until = self.reported_until.iter().copied().min().unwrap_or(now.mono_ms).min(now.mono_ms);
         for session in self.sessions.expire_until(until) {
             tracing::info!(%session, "session expired");
-            self.sessions.set_closing(session);
-            self.push(Origin::Server, |prepare, out| {
-                Some(prepare.expire_session(&tree, session.0, now, out))
-            });
+            self.expire(&tree, now, session);
         }
         self.sweep(&tree, now);
+    }
+
+    fn expire_on_request(&mut self, now: Now, session: SessionId) {
+        if self.sessions.is_tracked(session) && !self.sessions.is_closing(session) {
+            tracing::info!(%session, "session expired on request");
+            let shared = self.shared.clone();
+            self.expire(&shared.tree.read(), now, session);
+        }
+    }
+
+    fn expire(&mut self, tree: &Tree, now: Now, session: SessionId) {
+        self.sessions.set_closing(session);
+        self.push(Origin::Server, |prepare, out| Some(prepare.expire_session(tree, session.0, now, out)));
     }
 
     /// Deletes empty containers and expired TTL nodes, evenly over the minute.

@@ -46,7 +46,7 @@ impl Shell for FakeShell {
                 }
                 Letter::SessionReady { conn, session, .. } => self.sessions.push((conn, session)),
                 Letter::SessionRefused { conn } => self.letters.push(format!("refused {}", slot_of(conn))),
-                Letter::Close { conn } => self.letters.push(format!("close {}", slot_of(conn))),
+                Letter::Close { conn, .. } => self.letters.push(format!("close {}", slot_of(conn))),
                 Letter::Released { conn } => self.letters.push(format!("released {}", slot_of(conn))),
             }
         }
