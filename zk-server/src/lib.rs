@@ -4,9 +4,13 @@ pub mod admin;
 pub mod auth;
 pub mod cli;
 pub mod config;
+mod net;
 pub mod replica;
+mod server;
 pub mod session;
 pub mod storage;
 pub mod tree;
 pub mod txn;
 pub mod watch;
+
+pub use server::{ListenError, Server, ServerBuilder, StartError};

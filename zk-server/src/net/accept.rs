@@ -1,0 +1,162 @@
+//! Listening and accepting. The first I/O thread accepts and gives each connection to the thread that has the
+//! fewest, so that even a few connections spread over all threads.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::limits::ACCEPTS_PER_ROUND;
+use super::peers::Refused;
+use super::{Command, IoThread};
+use crate::admin::metrics::Counter;
+
+/// How long nobody is accepted after the system had no file descriptor left.
+const OUT_OF_FILES_PAUSE_MS: u64 = 100;
+
+/// Why the client port cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct ListenError {
+    address: String,
+    source: io::Error,
+}
+
+/// Opens the client port; port 0 takes a free one. Without `host` on all interfaces, IPv4 and IPv6 where the
+/// system has both. A host name may have several addresses: the first that works is taken.
+pub(crate) fn bind(
+    host: Option<&str>,
+    port: u16,
+    backlog: u32,
+) -> Result<std::net::TcpListener, ListenError> {
+    let failed = |source| ListenError { address: format!("{}:{port}", host.unwrap_or("*")), source };
+    let addresses: Vec<SocketAddr> = match host {
+        Some(host) => (host, port).to_socket_addrs().map_err(failed)?.collect(),
+        None => {
+            let all: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+            all.map(|ip| SocketAddr::new(ip, port)).into()
+        }
+    };
+    let mut error = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
+    for address in addresses {
+        match listen(address, host.is_none(), backlog) {
+            Ok(listener) => return Ok(listener),
+            // Somebody else has the port: another address family would only hide it.
+            Err(in_use) if in_use.kind() == io::ErrorKind::AddrInUse => return Err(failed(in_use)),
+            Err(other) => error = other,
+        }
+    }
+    Err(failed(error))
+}
+
+fn listen(address: SocketAddr, dual_stack: bool, backlog: u32) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!dual_stack)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// The listener of the thread that accepts.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    pub(super) listener: TcpListener,
+    /// More connections wait, as far as is known.
+    pub(super) ready: bool,
+    /// No accept before this time (monotonic ms).
+    pub(super) not_before_ms: u64,
+    next: usize,
+}
+
+impl Acceptor {
+    pub(super) fn new(listener: std::net::TcpListener) -> Self {
+        Acceptor { listener: TcpListener::from_std(listener), ready: false, not_before_ms: 0, next: 0 }
+    }
+}
+
+impl IoThread<'_> {
+    /// Accepts some of the connections that wait.
+    pub(super) fn accept(&mut self) {
+        let now_ms = self.now_ms;
+        let Some(acceptor) = self.acceptor.as_mut().filter(|a| a.ready && now_ms >= a.not_before_ms) else {
+            return;
+        };
+        let mut accepted = Vec::new();
+        while accepted.len() < ACCEPTS_PER_ROUND {
+            match acceptor.listener.accept() {
+                Ok(connection) => accepted.push(connection),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    acceptor.ready = false;
+                    break;
+                }
+                Err(error) if is_about_the_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections");
+                    acceptor.not_before_ms = now_ms + OUT_OF_FILES_PAUSE_MS;
+                    break;
+                }
+            }
+        }
+        for (socket, address) in accepted {
+            self.admit(socket, address);
+        }
+    }
+
+    /// Applies the limits on connections, and gives the connection to a thread.
+    fn admit(&mut self, socket: TcpStream, address: SocketAddr) {
+        let options = &self.net.options;
+        let peer = match self.net.peers.enter(address, options.max_per_address, options.max_connections) {
+            Ok(peer) => peer,
+            Err(refused) => {
+                self.recorder.count(Counter::ConnectionRejected);
+                let ip = address.ip();
+                match refused {
+                    Refused::Address => tracing::warn!(%ip, "too many connections from this address"),
+                    Refused::Total => tracing::warn!(%ip, "too many connections"),
+                }
+                return;
+            }
+        };
+        let socket_ref = SockRef::from(&socket);
+        if let Err(error) = socket_ref
+            .set_tcp_nodelay(true)
+            .and_then(|()| if options.keep_alive { socket_ref.set_keepalive(true) } else { Ok(()) })
+        {
+            tracing::debug!(%error, "a connection was gone before it was accepted");
+            self.net.peers.leave(&peer);
+            return;
+        }
+        let port = address.port();
+        let thread = self.thread_with_fewest();
+        self.net.connections[thread].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if thread == self.index {
+            self.adopt(socket, peer, port);
+        } else {
+            self.net.inboxes[thread].command(Command::Adopt { socket, peer, port });
+        }
+    }
+
+    fn thread_with_fewest(&mut self) -> usize {
+        let threads = self.net.connections.len();
+        let start = match &mut self.acceptor {
+            Some(acceptor) => {
+                acceptor.next = (acceptor.next + 1) % threads;
+                acceptor.next
+            }
+            None => 0,
+        };
+        let count = |thread: usize| self.net.connections[thread].load(std::sync::atomic::Ordering::Relaxed);
+        (0..threads).map(|i| (start + i) % threads).min_by_key(|&thread| count(thread)).unwrap_or(0)
+    }
+}
+
+/// Errors of one connection that was lost before it was accepted; the next one may be fine.
+fn is_about_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, PermissionDenied};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | PermissionDenied)
+}

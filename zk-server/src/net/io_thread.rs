@@ -1,0 +1,544 @@
+//! The event loop of an I/O thread, and the life of a connection on it.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use zk_proto::SessionId;
+
+use super::accept::Acceptor;
+use super::conn::{Conn, Phase, Sent};
+use super::fan_out::FanOut;
+use super::frame::{Frame, first_frame};
+use super::limits::{RECEIVE_BYTES, SCRATCH_BYTES};
+use super::peers::Peer;
+use super::slots::Slots;
+use super::timers::Timers;
+use super::{Command, ConnReport, Inbox, Net};
+use crate::admin::metrics::{Counter, Recorder};
+use crate::replica::messages::{Input, Item, ItemKind, Mail, Submission, conn_id};
+use crate::watch::ConnId;
+
+/// Token of the thread's waker.
+pub(super) const WAKER: Token = Token(usize::MAX);
+/// Token of the listener. All other tokens are slots of connections.
+const LISTENER: Token = Token(usize::MAX - 1);
+
+/// Events taken from the poller at a time.
+const EVENTS: usize = 1024;
+
+/// How often a paused thread looks whether it may go on.
+const PAUSE_STEP: Duration = Duration::from_millis(2);
+
+/// One I/O thread, see [`super`].
+pub(crate) struct IoThread<'a> {
+    pub(super) net: &'a Net,
+    pub(super) index: usize,
+    poll: Poll,
+    pub(super) acceptor: Option<Acceptor>,
+    pub(super) slots: Slots,
+    /// What a read from a socket fills.
+    receive: Vec<u8>,
+    /// Replies of the connection that is being served, in front of the write.
+    pub(super) scratch: Vec<u8>,
+    /// Reads answered into the scratch buffer.
+    pub(super) answered: u32,
+    pub(super) submission: Submission,
+    /// Items of the submission that get a reply.
+    pub(super) owed: i64,
+    /// An empty mail, for its buffers.
+    pub(super) spare_mail: Mail,
+    pub(super) fan_outs: VecDeque<FanOut>,
+    /// Connections that can be gone on with without waiting for their socket.
+    pub(super) queue: VecDeque<u32>,
+    /// Connections that got replies from the replica.
+    pub(super) replied: Vec<u32>,
+    /// Connections heard of since the last report.
+    pub(super) touched: Vec<u32>,
+    /// Time since the server's start, as of the last wake-up.
+    pub(super) now_us: u64,
+    pub(super) now_ms: u64,
+    pub(super) timers: Timers,
+    pub(super) recorder: Recorder,
+    paused: bool,
+    /// Nothing is read any more; the thread ends when everything owed is sent, or at this time.
+    stop_at_ms: Option<u64>,
+}
+
+/// A poller and the inbox that wakes it: made before the threads, since everybody knows all inboxes.
+pub(crate) fn poller() -> io::Result<(Poll, Inbox)> {
+    let poll = Poll::new()?;
+    let inbox = Inbox::new(super::inbox::waker(poll.registry())?);
+    Ok((poll, inbox))
+}
+
+impl<'a> IoThread<'a> {
+    /// A thread that serves nobody yet. `listener` for the one that accepts.
+    pub(crate) fn new(
+        net: &'a Net,
+        index: usize,
+        poll: Poll,
+        listener: Option<std::net::TcpListener>,
+        recorder: Recorder,
+    ) -> io::Result<Self> {
+        let mut acceptor = listener.map(Acceptor::new);
+        if let Some(acceptor) = &mut acceptor {
+            poll.registry().register(&mut acceptor.listener, LISTENER, Interest::READABLE)?;
+        }
+        Ok(IoThread {
+            net,
+            index,
+            poll,
+            acceptor,
+            slots: Slots::new(),
+            receive: vec![0; RECEIVE_BYTES],
+            scratch: Vec::new(),
+            answered: 0,
+            submission: Submission::default(),
+            owed: 0,
+            spare_mail: Mail::default(),
+            fan_outs: VecDeque::new(),
+            queue: VecDeque::new(),
+            replied: Vec::new(),
+            touched: Vec::new(),
+            now_us: 0,
+            now_ms: 0,
+            timers: Timers::default(),
+            recorder,
+            paused: false,
+            stop_at_ms: None,
+        })
+    }
+
+    /// Runs until [`Command::Stop`].
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        self.read_clock();
+        loop {
+            self.wait(&mut events)?;
+            self.read_clock();
+            // Mail first: the replies in it have waited longest.
+            self.take_mail();
+            for event in &events {
+                match event.token() {
+                    WAKER => {}
+                    LISTENER => self.acceptor.iter_mut().for_each(|acceptor| acceptor.ready = true),
+                    Token(slot) => self.on_event(slot as u32, event),
+                }
+            }
+            self.accept();
+            for _ in 0..self.queue.len() {
+                self.serve_queued();
+            }
+            self.submit();
+            self.take_mail();
+            self.fan_out_some();
+            self.run_commands();
+            let taken = events.iter().count();
+            self.note_heard(taken >= EVENTS, taken);
+            self.run_timers();
+            if self.stop_at_ms.is_some_and(|at| self.now_ms >= at || self.is_drained()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let busy = !self.queue.is_empty() || self.accepts_now() || !self.fan_outs.is_empty();
+        let inbox = &self.net.inboxes[self.index];
+        let timeout = if !inbox.park() || busy { Duration::ZERO } else { self.until_next_timer() };
+        let polled = self.poll.poll(events, Some(timeout));
+        inbox.unpark();
+        match polled {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn accepts_now(&self) -> bool {
+        self.acceptor.as_ref().is_some_and(|a| a.ready && self.now_ms >= a.not_before_ms)
+    }
+
+    fn read_clock(&mut self) {
+        self.now_us = elapsed_us(self.net.started);
+        self.now_ms = self.now_us / 1000;
+    }
+
+    /// The id of a connection of this thread.
+    pub(super) fn id(&self, slot: u32) -> ConnId {
+        conn_id(self.index, slot)
+    }
+
+    /// Takes over an accepted connection.
+    pub(super) fn adopt(&mut self, socket: TcpStream, peer: Arc<Peer>, port: u16) {
+        let admitted = self.net.providers.admits(&peer.auth);
+        let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as i64);
+        let conn = Conn::new(socket, peer, port, admitted, self.now_ms, wall_ms);
+        let slot = match self.slots.insert(Box::new(conn)) {
+            Ok(slot) => slot,
+            Err(conn) => {
+                tracing::warn!("too many connections for one I/O thread");
+                self.uncount(&conn.peer);
+                return;
+            }
+        };
+        if let Some(conn) = self.slots.get(slot)
+            && let Err(error) =
+                self.poll.registry().register(&mut conn.socket, Token(slot as usize), Interest::READABLE)
+        {
+            tracing::warn!(%error, "cannot watch a socket");
+            self.close(slot, "the system failed");
+        }
+    }
+
+    fn uncount(&self, peer: &Peer) {
+        self.net.peers.leave(peer);
+        self.net.connections[self.index].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn on_event(&mut self, slot: u32, event: &Event) {
+        let Some(conn) = self.slots.get(slot) else { return };
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            conn.readable = true;
+            conn.read_closed |= event.is_read_closed() || event.is_error();
+        }
+        if event.is_writable() && conn.unsent() > 0 {
+            let sent = conn.flush();
+            self.after_sending(slot, sent);
+        }
+        self.serve(slot);
+    }
+
+    /// Puts a connection into the queue of those that can be gone on with.
+    pub(super) fn enqueue(&mut self, slot: u32) {
+        if let Some(conn) = self.slots.get(slot).filter(|conn| !conn.queued) {
+            conn.queued = true;
+            self.queue.push_back(slot);
+        }
+    }
+
+    fn serve_queued(&mut self) {
+        let Some(slot) = self.queue.pop_front() else { return };
+        if let Some(conn) = self.slots.get(slot) {
+            conn.queued = false;
+            self.serve(slot);
+        }
+    }
+
+    /// Looks at what a connection has sent: first at what had to wait, then at one read from the socket. Sends the
+    /// replies.
+    fn serve(&mut self, slot: u32) {
+        if self.takes_requests(slot) {
+            self.serve_backlog(slot);
+        }
+        if self.takes_requests(slot) {
+            self.serve_socket(slot);
+        }
+        self.send_scratch(slot);
+        let takes_requests = self.takes_requests(slot);
+        if let Some(conn) = self.slots.get(slot)
+            && takes_requests
+            && (conn.readable || conn.has_backlog)
+        {
+            self.enqueue(slot);
+        }
+    }
+
+    /// Whether the next frame of a connection may be looked at.
+    pub(super) fn takes_requests(&mut self, slot: u32) -> bool {
+        let overloaded = self.is_overloaded();
+        let stopping = self.stop_at_ms.is_some();
+        self.slots.get(slot).is_some_and(|conn| !stopping && conn.takes_requests(overloaded))
+    }
+
+    /// Whether more requests wait for the replica than should.
+    pub(super) fn is_overloaded(&self) -> bool {
+        self.net.outstanding.load(Ordering::Relaxed) + self.owed > self.net.options.outstanding_max
+    }
+
+    fn serve_backlog(&mut self, slot: u32) {
+        let Some(conn) = self.slots.get(slot).filter(|conn| conn.has_backlog) else { return };
+        conn.has_backlog = false;
+        let mut input = std::mem::take(&mut conn.input);
+        let used = self.process(slot, &input);
+        if used < input.len()
+            && let Some(conn) = self.slots.get(slot)
+        {
+            input.drain(..used);
+            conn.input = input;
+        }
+    }
+
+    fn serve_socket(&mut self, slot: u32) {
+        let Some(conn) = self.slots.get(slot).filter(|conn| conn.readable && !conn.has_backlog) else {
+            return;
+        };
+        match conn.socket.read(&mut self.receive) {
+            Ok(0) => {
+                conn.readable = false;
+                conn.read_closed = true;
+                // Whoever asks with a four-letter word may close its side at once.
+                if conn.phase != Phase::Word && !(conn.phase == Phase::Closing && conn.finish) {
+                    self.close(slot, "closed by the client");
+                }
+            }
+            Ok(n) => {
+                // Less than was asked for: the socket is empty, and the poller will tell when it is not; unless
+                // the end of the stream was announced already and stands behind these bytes.
+                conn.readable = n == self.receive.len() || conn.read_closed;
+                self.recorder.add(Counter::BytesReceivedCount, n as u64);
+                let receive = std::mem::take(&mut self.receive);
+                self.take_bytes(slot, &receive[..n]);
+                self.receive = receive;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => conn.readable = false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => self.close(slot, "connection reset"),
+        }
+    }
+
+    /// Works off bytes that follow what is left in the connection's input: nothing, or an incomplete frame.
+    fn take_bytes(&mut self, slot: u32, mut bytes: &[u8]) {
+        while let Some(conn) = self.slots.get(slot).filter(|conn| !conn.input.is_empty()) {
+            match first_frame(&conn.input, self.net.options.frame_max) {
+                Frame::Incomplete(_) if bytes.is_empty() => return,
+                // Only what belongs to the frame is copied, and each byte once.
+                Frame::Incomplete(missing) => {
+                    let (belongs, rest) = bytes.split_at(missing.min(bytes.len()));
+                    conn.input.extend_from_slice(belongs);
+                    bytes = rest;
+                }
+                Frame::Whole(_) | Frame::Invalid(_) => {
+                    let mut input = std::mem::take(&mut conn.input);
+                    let used = self.process(slot, &input);
+                    if let Some(conn) = self.slots.get(slot)
+                        && used < input.len()
+                    {
+                        input.extend_from_slice(bytes);
+                        conn.input = input;
+                        return;
+                    }
+                }
+            }
+        }
+        let used = self.process(slot, bytes);
+        if let Some(conn) = self.slots.get(slot) {
+            conn.input.extend_from_slice(&bytes[used..]);
+        }
+    }
+
+    /// Works off the complete frames in `bytes`, as long as the connection takes requests. Returns the number of
+    /// bytes used; sets [`Conn::has_backlog`] when what is left is more than an incomplete frame.
+    fn process(&mut self, slot: u32, bytes: &[u8]) -> usize {
+        let mut tree = None;
+        let mut used = 0;
+        loop {
+            let overloaded = self.is_overloaded();
+            let rest = &bytes[used..];
+            let Some(conn) = self.slots.get(slot).filter(|conn| !conn.is_deaf()) else { return bytes.len() };
+            if rest.is_empty() {
+                return used;
+            }
+            if conn.phase == Phase::New
+                && let Some(first) = rest.first_chunk::<4>()
+                && self.try_word(slot, *first)
+            {
+                return bytes.len();
+            }
+            let frame = first_frame(rest, self.net.options.frame_max);
+            let Some(conn) = self.slots.get(slot) else { return bytes.len() };
+            match frame {
+                Frame::Incomplete(_) => return used,
+                Frame::Invalid(length) => {
+                    tracing::debug!(remote = %conn.remote(), length, "bad frame length");
+                    self.close(slot, "bad frame length");
+                    return bytes.len();
+                }
+                Frame::Whole(_) if !conn.takes_requests(overloaded) => {
+                    conn.has_backlog = true;
+                    return used;
+                }
+                Frame::Whole(frame) => {
+                    used += 4 + frame.len();
+                    conn.heard_ms = self.now_ms;
+                    if !conn.touched {
+                        conn.touched = true;
+                        self.touched.push(slot);
+                    }
+                    self.on_frame(slot, frame, &mut tree);
+                }
+            }
+            if self.scratch.len() >= SCRATCH_BYTES {
+                tree = None;
+                self.send_scratch(slot);
+            }
+            if self.submission_is_full() {
+                tree = None;
+                self.send_scratch(slot);
+                self.submit();
+            }
+        }
+    }
+
+    /// Sends what was answered in place.
+    fn send_scratch(&mut self, slot: u32) {
+        let answered = std::mem::take(&mut self.answered);
+        if let Some(conn) = self.slots.get(slot) {
+            if answered > 0 {
+                let us = elapsed_us(self.net.started).saturating_sub(self.now_us);
+                conn.counters.latency.record(us);
+                conn.counters.sent += u64::from(answered);
+                conn.counters.last_response_ms = self.now_ms;
+                for _ in 0..answered {
+                    self.recorder.packet_sent();
+                    self.recorder.request_latency(us);
+                    self.recorder.latency(crate::admin::metrics::Latency::ReadLatency, us);
+                }
+            }
+            if !self.scratch.is_empty() || conn.unsent() > 0 || conn.finish {
+                let sent = conn.send(&self.scratch);
+                self.after_sending(slot, sent);
+            }
+        }
+        self.scratch.clear();
+        if self.scratch.capacity() > 4 * SCRATCH_BYTES {
+            self.scratch = Vec::new();
+        }
+    }
+
+    /// Does what follows from an attempt to send.
+    pub(super) fn after_sending(&mut self, slot: u32, sent: Sent) {
+        let Some(conn) = self.slots.get(slot) else { return };
+        match sent {
+            Sent::All if !conn.finish => {}
+            Sent::All if conn.linger && !conn.read_closed => {
+                // Closing with unread input would make the system throw away what we have just sent.
+                conn.linger = false;
+                conn.finish = false;
+                conn.phase = Phase::Lingering;
+                conn.heard_ms = self.now_ms;
+                if conn.socket.shutdown(Shutdown::Write).is_err() {
+                    self.close(slot, "connection reset");
+                }
+            }
+            Sent::All => self.close(slot, "everything said"),
+            Sent::Blocked if conn.write_interest => {}
+            Sent::Blocked => {
+                conn.write_interest = true;
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                let token = Token(slot as usize);
+                if let Err(error) = self.poll.registry().reregister(&mut conn.socket, token, interest) {
+                    tracing::warn!(%error, "cannot watch a socket");
+                    self.close(slot, "the system failed");
+                }
+            }
+            Sent::Broken => self.close(slot, "connection reset"),
+        }
+    }
+
+    /// Closes a connection after what it still has to be sent. With `linger`, waits for the client to close.
+    pub(super) fn finish(&mut self, slot: u32, linger: bool) {
+        if let Some(conn) = self.slots.get(slot) {
+            conn.phase = Phase::Closing;
+            conn.finish = true;
+            conn.linger = linger;
+            conn.heard_ms = self.now_ms;
+            conn.input = Vec::new();
+            conn.has_backlog = false;
+        }
+    }
+
+    /// Closes a connection at once. Its watches are gone, its session lives on.
+    pub(super) fn close(&mut self, slot: u32, why: &str) {
+        let id = self.id(slot);
+        let Some(conn) = self.slots.get(slot) else { return };
+        let owed = conn.in_replica.then_some(conn.in_core);
+        let Some(conn) = self.slots.close(slot, owed) else { return };
+        tracing::debug!(remote = %conn.remote(), session = %conn.session, why, "connection closed");
+        if conn.session != SessionId::NONE {
+            self.net.shared.watches.lock().connection_closed(id);
+        }
+        if owed.is_some() {
+            self.submission.items.push(Item { conn: id, kind: ItemKind::Closed });
+        }
+        self.uncount(&conn.peer);
+    }
+
+    /// Hands the submission to the replica.
+    pub(super) fn submit(&mut self) {
+        if self.submission.items.is_empty() {
+            return;
+        }
+        self.net.outstanding.fetch_add(std::mem::take(&mut self.owed), Ordering::Relaxed);
+        let submission = std::mem::take(&mut self.submission);
+        self.net.upstream.submit(Input::Submit(submission));
+    }
+
+    fn run_commands(&mut self) {
+        self.run_arrived_commands();
+        while self.paused {
+            std::thread::sleep(PAUSE_STEP);
+            self.run_arrived_commands();
+        }
+    }
+
+    fn run_arrived_commands(&mut self) {
+        for command in self.net.inboxes[self.index].take_commands() {
+            match command {
+                Command::Adopt { socket, peer, port } => self.adopt(socket, peer, port),
+                Command::Answer { conn, text } => self.answer_word(conn, &text),
+                Command::Report(to) => self.report(&to),
+                Command::ResetCounters => self.slots.iter_mut().for_each(|conn| conn.counters.reset()),
+                Command::DropConnections => {
+                    let slots: Vec<u32> = self.slots.iter().map(|(slot, _)| slot).collect();
+                    slots.into_iter().for_each(|slot| self.close(slot, "dropped on request"));
+                    self.submit();
+                }
+                Command::Pause(paused) => self.paused = paused,
+                Command::Stop { drain } => {
+                    self.acceptor = None;
+                    self.paused = false;
+                    let drain = if drain { self.net.options.drain } else { Duration::ZERO };
+                    self.stop_at_ms = Some(self.now_ms + drain.as_millis() as u64);
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, to: &std::sync::mpsc::Sender<ConnReport>) {
+        let overloaded = self.is_overloaded();
+        for (slot, conn) in self.slots.iter() {
+            let report = ConnReport {
+                conn: conn_id(self.index, slot),
+                session: conn.session,
+                silent_until_ms: conn.heard_ms + self.silence_allowed_ms(conn),
+                stats: conn.stats(overloaded),
+            };
+            if to.send(report).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether nothing is owed to anybody any more.
+    fn is_drained(&self) -> bool {
+        let done = |conn: &Conn| {
+            conn.in_core == 0 && conn.unsent() == 0 && !matches!(conn.phase, Phase::Connecting { .. })
+        };
+        self.fan_outs.is_empty() && self.slots.iter().all(|(_, conn)| done(conn))
+    }
+}
+
+fn elapsed_us(start: Instant) -> u64 {
+    start.elapsed().as_micros() as u64
+}

@@ -1,0 +1,204 @@
+//! The thread that writes snapshots and deletes what they make superfluous.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use crate::admin::metrics::{Counter, Recorder, Summary};
+use crate::replica::Shared;
+use crate::storage::{DataDirs, NodeStat, Purger, SnapshotError, SnapshotOptions, SnapshotWriter};
+use crate::tree::SnapshotPin;
+
+/// Slots looked at under one lock of the tree.
+const SLOTS_PER_LOCK: u32 = 256;
+
+/// With large nodes fewer, so that no lock is held for longer than copying about this much takes.
+const BYTES_PER_LOCK: usize = 256 * 1024;
+
+/// Where snapshots are asked for.
+#[derive(Debug, Clone)]
+pub(super) struct SnapshotQueue {
+    to: Option<SyncSender<Arc<SnapshotPin>>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl SnapshotQueue {
+    /// A queue for [`Snapshots::run`]: one snapshot can wait while another is written.
+    /// `stopping` is set when the server stops: a snapshot that is being written is given up then.
+    pub(super) fn new(stopping: Arc<AtomicBool>) -> (Self, Receiver<Arc<SnapshotPin>>) {
+        let (sender, receiver) = sync_channel(1);
+        (SnapshotQueue { to: Some(sender), stopping }, receiver)
+    }
+
+    /// For a server that keeps nothing.
+    pub(super) fn none() -> Self {
+        SnapshotQueue { to: None, stopping: Arc::default() }
+    }
+
+    /// No more snapshots: the thread ends.
+    pub(super) fn close(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.to = None;
+    }
+
+    /// Asks for a snapshot. False if none will be taken: the disk is too slow for another one.
+    pub(super) fn request(&self, pin: Arc<SnapshotPin>) -> bool {
+        match self.to.as_ref().map(|queue| queue.try_send(pin)) {
+            Some(Ok(())) => true,
+            Some(Err(TrySendError::Full(pin))) => {
+                tracing::warn!(zxid = %pin.zxid, "snapshot left out: two others are not written yet");
+                false
+            }
+            Some(Err(TrySendError::Disconnected(_))) | None => false,
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Snapshots {
+    pub(super) shared: Arc<Shared>,
+    pub(super) dirs: DataDirs,
+    pub(super) options: SnapshotOptions,
+    /// Whether snapshots carry the tree's digest.
+    pub(super) digest: bool,
+    pub(super) purger: Option<(Purger, Duration)>,
+    pub(super) recorder: Recorder,
+    pub(super) stopping: Arc<AtomicBool>,
+}
+
+impl Snapshots {
+    /// Runs until all [`SnapshotQueue`]s are gone.
+    pub(super) fn run(mut self, requests: &Receiver<Arc<SnapshotPin>>) {
+        self.purge();
+        let mut next_purge = self.purger.as_ref().map(|(_, every)| Instant::now() + *every);
+        loop {
+            let request = match next_purge {
+                Some(at) => requests.recv_timeout(at.saturating_duration_since(Instant::now())),
+                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match request {
+                Ok(pin) => {
+                    self.write(&pin);
+                    drop(pin);
+                    self.purge();
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.purge();
+                    next_purge = self.purger.as_ref().map(|(_, every)| Instant::now() + *every);
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn write(&self, pin: &SnapshotPin) {
+        let begun = Instant::now();
+        match write_snapshot(&self.shared, &self.dirs, &self.options, self.digest, pin, &self.stopping) {
+            Ok(Written::New) => {
+                let took = begun.elapsed();
+                tracing::info!(zxid = %pin.zxid, ms = took.as_millis() as u64, "snapshot written");
+                self.recorder.count(Counter::SnapCount);
+                self.recorder.summary(Summary::SnapshotTime, took.as_micros() as u64);
+            }
+            Ok(Written::WasThere | Written::GivenUp) => {}
+            Err(error) => {
+                // Nothing is lost: the log has it all, and the next snapshot may succeed.
+                tracing::error!(zxid = %pin.zxid, %error, "snapshot failed");
+                self.recorder.count(Counter::SnapshotErrorCount);
+            }
+        }
+    }
+
+    fn purge(&mut self) {
+        if let Some((purger, _)) = &mut self.purger
+            && let Err(error) = purger.purge()
+        {
+            tracing::error!(%error, "purge failed");
+        }
+    }
+}
+
+/// What [`write_snapshot`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Wrote the file.
+    New,
+    /// An intact snapshot of this zxid exists.
+    WasThere,
+    /// The server stops.
+    GivenUp,
+}
+
+/// Writes the pinned state. Writes to the tree go on meanwhile.
+pub(super) fn write_snapshot(
+    shared: &Shared,
+    dirs: &DataDirs,
+    options: &SnapshotOptions,
+    digest: bool,
+    pin: &SnapshotPin,
+    stopping: &AtomicBool,
+) -> Result<Written, SnapshotError> {
+    let sessions = pin.sessions.iter().copied();
+    let acls = pin.acls.iter().map(|(id, acl)| (*id, &acl[..]));
+    let fs = dirs.fs().clone();
+    let Some(mut writer) = SnapshotWriter::create(fs, dirs.data(), pin.zxid, options, sessions, acls)? else {
+        return Ok(Written::WasThere);
+    };
+    // Copied first and written then: the disk must not hold up who wants to change the tree.
+    let mut chunk = Chunk::default();
+    let mut slots = SLOTS_PER_LOCK;
+    loop {
+        let more = {
+            let tree = shared.tree.read();
+            let Ok(more) =
+                pin.next_nodes::<std::convert::Infallible>(&tree, slots, |path, data, acl, stat| {
+                    chunk.add(path, data, acl, stat);
+                    Ok(())
+                });
+            more
+        };
+        slots = match chunk.bytes.len() {
+            len if len > BYTES_PER_LOCK => (slots / 2).max(1),
+            _ => (slots * 2).min(SLOTS_PER_LOCK),
+        };
+        chunk.write(&mut writer)?;
+        if !more {
+            break;
+        }
+        if stopping.load(Ordering::Relaxed) {
+            return Ok(Written::GivenUp);
+        }
+    }
+    writer.finish(pin.zxid, digest.then_some(pin.digest as i64))?;
+    Ok(Written::New)
+}
+
+/// Nodes on their way to the file.
+#[derive(Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    nodes: Vec<(usize, Option<usize>, i64, NodeStat)>,
+}
+
+impl Chunk {
+    fn add(&mut self, path: &str, data: Option<&[u8]>, acl: i64, stat: &crate::tree::NodeStat) {
+        self.bytes.extend_from_slice(path.as_bytes());
+        self.bytes.extend_from_slice(data.unwrap_or_default());
+        self.nodes.push((path.len(), data.map(<[u8]>::len), acl, *stat));
+    }
+
+    fn write(&mut self, writer: &mut SnapshotWriter) -> Result<(), SnapshotError> {
+        let mut rest = &self.bytes[..];
+        for (path, data, acl, stat) in self.nodes.drain(..) {
+            let (path, behind) = rest.split_at(path);
+            let (bytes, behind) = behind.split_at(data.unwrap_or(0));
+            rest = behind;
+            // Paths are UTF-8: they were copied from a str.
+            let path = std::str::from_utf8(path).unwrap_or_default();
+            writer.node(path, data.map(|_| bytes), acl, &stat)?;
+        }
+        self.bytes.clear();
+        Ok(())
+    }
+}
