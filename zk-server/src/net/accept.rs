@@ -15,6 +15,9 @@ use crate::admin::metrics::Counter;
 /// How long nobody is accepted after the system had no file descriptor left.
 const OUT_OF_FILES_PAUSE_MS: u64 = 100;
 
+/// Refused connections are logged at most this often.
+const REFUSAL_LOG_EVERY_MS: u64 = 1_000;
+
 /// Why the client port cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
@@ -71,11 +74,18 @@ pub(super) struct Acceptor {
     /// No accept before this time (monotonic ms).
     pub(super) not_before_ms: u64,
     next: usize,
+    next_refusal_log_ms: u64,
 }
 
 impl Acceptor {
     pub(super) fn new(listener: std::net::TcpListener) -> Self {
-        Acceptor { listener: TcpListener::from_std(listener), ready: false, not_before_ms: 0, next: 0 }
+        Acceptor {
+            listener: TcpListener::from_std(listener),
+            ready: false,
+            not_before_ms: 0,
+            next: 0,
+            next_refusal_log_ms: 0,
+        }
     }
 }
 
@@ -114,11 +124,7 @@ impl IoThread<'_> {
             Ok(peer) => peer,
             Err(refused) => {
                 self.recorder.count(Counter::ConnectionRejected);
-                let ip = address.ip();
-                match refused {
-                    Refused::Address => tracing::warn!(%ip, "too many connections from this address"),
-                    Refused::Total => tracing::warn!(%ip, "too many connections"),
-                }
+                self.log_refusal(refused, address.ip());
                 return;
             }
         };
@@ -138,6 +144,19 @@ impl IoThread<'_> {
             self.adopt(socket, peer, port);
         } else {
             self.net.inboxes[thread].command(Command::Adopt { socket, peer, port });
+        }
+    }
+
+    /// Not more than once in a while: an attack should not fill the log.
+    fn log_refusal(&mut self, refused: Refused, ip: IpAddr) {
+        let now_ms = self.now_ms;
+        let Some(acceptor) = self.acceptor.as_mut().filter(|a| now_ms >= a.next_refusal_log_ms) else {
+            return;
+        };
+        acceptor.next_refusal_log_ms = now_ms + REFUSAL_LOG_EVERY_MS;
+        match refused {
+            Refused::Address => tracing::warn!(%ip, "too many connections from this address"),
+            Refused::Total => tracing::warn!(%ip, "too many connections"),
         }
     }
 

@@ -31,6 +31,7 @@ mod io_thread;
 mod limits;
 mod peers;
 mod requests;
+mod serve;
 mod slots;
 mod timers;
 
