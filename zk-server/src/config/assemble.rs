@@ -113,6 +113,7 @@ pub(super) fn assemble(s: &mut Settings, file: &str, reader: Option<Reader<'_>>)
                 .filter(|n| *n > 0),
         },
         enforce_quota: s.bool("enforceQuota"),
+        reconfig_enabled: s.bool("reconfigEnabled"),
         skip_acl: s.bool("skipACL"),
         digest_auth_enabled,
         digest_alg: match s.text("DigestAuthenticationProvider.digestAlg").as_deref() {

@@ -156,6 +156,9 @@ pub struct Config {
     /// `enforceQuota`: a write over a hard quota fails. Default true (Apache: only logged, which
     /// makes a hard quota mean nothing).
     pub enforce_quota: bool,
+    /// `reconfigEnabled`: without it reconfig is answered ReconfigDisabled; with it a standalone server answers
+    /// that it has no membership.
+    pub reconfig_enabled: bool,
 
     /// `skipACL`: no permission checks at all.
     pub skip_acl: bool,

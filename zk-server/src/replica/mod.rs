@@ -153,6 +153,13 @@ impl Replica {
             for (id, timeout_ms) in tree.sessions() {
                 sessions.add(SessionId(id), timeout_ms, session::NO_OWNER, now.mono_ms);
             }
+            // Ephemerals of sessions that are not open (Apache has left such trees) go with the session that they
+            // name, by a transaction: a tree must not change without one.
+            for (owner, _) in tree.all_ephemerals().filter(|(owner, _)| !tree.has_session(*owner)) {
+                if !sessions.is_tracked(SessionId(owner)) {
+                    sessions.add(SessionId(owner), 1, session::NO_OWNER, now.mono_ms);
+                }
+            }
             (Prepare::new(options.prepare.clone(), &tree), sessions, tree.last_zxid())
         };
         let threads = options.io_threads;

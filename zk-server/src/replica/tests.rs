@@ -6,7 +6,7 @@ use zk_proto::{Acl, CreateRequest, MultiOp, Reader, Request, Response, Stat, jut
 
 use super::messages::conn_id;
 use super::*;
-use crate::storage::{RecordHeader, Replay, SnapshotDigest, SnapshotSink};
+use crate::storage::{NodeStat, RecordHeader, Replay, SnapshotDigest, SnapshotSink};
 use crate::tree::{SnapshotPin, TreeLoader};
 
 #[derive(Default)]
@@ -57,6 +57,26 @@ impl Shell for FakeShell {
     }
 }
 
+#[test]
+fn ephemerals_without_a_session_go_by_a_transaction() {
+    let mut loader = TreeLoader::new(1);
+    loader.begin(0);
+    let node = |owner| NodeStat { ephemeral_owner: owner, ..NodeStat::default() };
+    loader.node("", None, -1, &node(0)).unwrap();
+    loader.node("/orphan", None, -1, &node(77)).unwrap();
+    loader.snapshot_loaded(Zxid(9), None);
+    let mut scene = Scene::with_tree(loader.finish());
+    for ms in [0, 1000, 2000] {
+        scene.now.mono_ms = ms;
+        scene.step(Input::Touch { thread: 0, until_ms: ms, sessions: vec![] });
+        scene.step(Input::Tick);
+    }
+    assert!(scene.shared.tree.read().find("/orphan").is_some());
+    scene.flush();
+    assert!(scene.shared.tree.read().find("/orphan").is_none());
+    assert_eq!(scene.shared.tree.read().last_zxid(), Zxid(10));
+}
+
 struct Scene {
     shared: Arc<Shared>,
     replica: Replica,
@@ -66,7 +86,12 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let shared = Arc::new(Shared::new(Tree::new(1)));
+        Self::with_tree(Tree::new(1))
+    }
+
+    fn with_tree(tree: Tree) -> Self {
+        let last = tree.last_zxid();
+        let shared = Arc::new(Shared::new(tree));
         let options = ReplicaOptions {
             prepare: PrepareOptions {
                 extended_types: true,
@@ -87,7 +112,7 @@ impl Scene {
         };
         let now = Now { mono_ms: 0, wall_ms: 1_000_000 };
         let replica = Replica::new(shared.clone(), options, now);
-        Scene { shared, replica, shell: FakeShell::default(), now }
+        Scene { shared, replica, shell: FakeShell { last, ..FakeShell::default() }, now }
     }
 
     fn step(&mut self, input: Input) {

@@ -83,7 +83,7 @@ pub(super) fn replica(
             extended_types: config.extended_types_enabled,
             enforce_quota: config.enforce_quota,
             digest: config.digest_enabled,
-            reconfig: config.quorum.as_ref().is_some_and(|quorum| quorum.reconfig_enabled),
+            reconfig: config.reconfig_enabled,
             providers: providers.clone(),
         },
         tick_ms: u64::from(config.tick_time_ms),

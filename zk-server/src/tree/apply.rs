@@ -302,22 +302,6 @@ impl Tree {
         self.sessions.remove(&header.client_id);
     }
 
-    /// Deletes the ephemeral nodes of sessions that are not open, without a transaction: what a server does at
-    /// its start, once the log is replayed. Returns how many.
-    pub fn drop_orphaned_ephemerals(&mut self) -> usize {
-        let orphans: Vec<_> = self
-            .ephemerals
-            .iter()
-            .filter(|(session, _)| !self.sessions.contains_key(session))
-            .map(|&(_, idx)| self.path(idx))
-            .collect();
-        for path in &orphans {
-            let zxid = self.last_zxid.0;
-            let _ = self.delete(zxid, path, &mut Ignore);
-        }
-        orphans.len()
-    }
-
     fn replace_acl(&mut self, idx: NodeIdx, acl: &[Acl<'_>]) {
         let new = self.acls.acquire(acl);
         let old = self.slab.set_acl(idx, new);

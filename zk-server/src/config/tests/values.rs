@@ -73,6 +73,7 @@ fn defaults() {
                 max_never_used_interval_ms: None,
             },
             enforce_quota: true,
+            reconfig_enabled: false,
             skip_acl: false,
             digest_auth_enabled: true,
             digest_alg: DigestAlg::Sha1,
