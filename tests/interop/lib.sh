@@ -6,13 +6,14 @@ cache=${ZK_INTEROP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/zk-interop}
 work=$(mktemp -d "${TMPDIR:-/tmp}/zk-interop.XXXXXX")
 super_digest='super:D/InIHSb7yEEbrWz8b9l71RjZJU=' # super:test
 server_pids=()
+zk_server=${zk_server:-${CARGO_TARGET_DIR:-$repo/target}/release/zk-server}
 
 say() { printf '%s\n' "$*" >&2; }
 
 stop_all() {
     local pid
     for pid in "${server_pids[@]:-}"; do
-        [ -n "$pid" ] && kill -9 "$pid" 2>/dev/null
+        [ -z "$pid" ] || stop_hard "$pid"
     done
     server_pids=()
     return 0
@@ -96,6 +97,41 @@ classpath() { # 3.8 | 3.9.5
 
 free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# The first of N free ports in a row, below those that the system hands out by itself.
+free_ports() { # n
+    python3 - "$1" <<'P'
+import random, socket, sys
+while True:
+    first = random.randrange(12000, 31000)
+    sockets = []
+    try:
+        for port in range(first, first + int(sys.argv[1])):
+            sockets.append(socket.socket())
+            sockets[-1].bind(("127.0.0.1", port))
+        print(first)
+        break
+    except OSError:
+        pass
+P
+}
+
+# A program that is talked to in lines: `await_line` reads what it prints, `echo ... >&"$to_program"` answers.
+talk_to() { # command...
+    coproc program { exec "$@" 2>&1; }
+    server_pids+=("$program_PID")
+    exec {from_program}<&"${program[0]}" {to_program}>&"${program[1]}"
+}
+
+# Reads until that very line; what comes before goes to LOG. Fails when the program ends or is silent too long.
+await_line() { # line log seconds
+    local line
+    while IFS= read -r -t "$3" -u "$from_program" line; do
+        printf '%s\n' "$line" >>"$2"
+        [ "$line" = "$1" ] && return 0
+    done
+    return 1
 }
 
 # Sends a four-letter word.
