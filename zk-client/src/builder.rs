@@ -229,7 +229,7 @@ impl IntoFuture for ConnectBuilder {
         Box::pin(async move {
             let after = self.config.initial_connect_timeout;
             let client = self.lazy()?;
-            match timeout(after, connected(client.states())).await {
+            match timeout(after, connected(client.states(), || Ok(()))).await {
                 Ok(Ok(_)) => Ok(client),
                 Ok(Err(Error::Closed)) | Err(_) => {
                     let last = client.handle.with(|session| session.dial_error.clone());

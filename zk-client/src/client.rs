@@ -66,11 +66,11 @@ impl Client {
     /// Waits until requests flow, and returns the session. Fails when the client is over, or when this handle
     /// is pinned to a session that is gone. Cancel safe.
     pub async fn connected(&self) -> Result<SessionId> {
-        let session = connected(self.states()).await?;
-        match self.pin {
-            Some(pin) if pin != session => Err(Error::SessionExpired(pin)),
-            _ => Ok(session),
-        }
+        connected(self.states(), || match self.pin {
+            Some(pin) if pin != self.session_id() => Err(Error::SessionExpired(pin)),
+            _ => Ok(()),
+        })
+        .await
     }
 
     /// The session's states from now on.

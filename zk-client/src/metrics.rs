@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use zk_proto::OpCode;
 
-/// Receives measurements. Every method has an empty default; they are called from the driver task and must
-/// not block.
+/// Receives measurements. Every method has an empty default; they are called with the
+/// client's lock held, so they must not block and must not use the client.
 #[allow(unused_variables)]
 pub trait MetricsSink: Send + Sync + 'static {
     /// A request was answered (`code` 0 or an error code) or failed without an answer (`code` is `None`).

@@ -40,12 +40,14 @@ impl Shared {
         let mut session = self.session.lock();
         let result = f(&mut session);
         let wakers = std::mem::take(&mut session.wakers);
+        let driver = session.driver_to_wake();
         drop(session);
-        wakers.into_iter().for_each(Waker::wake);
+        driver.into_iter().chain(wakers).for_each(Waker::wake);
         result
     }
 
-    /// As [`with`](Self::with), with a buffer for the wakers that is used again and again.
+    /// As [`with`](Self::with), for the driver itself: it is not woken, and the list of wakers is used again and
+    /// again.
     pub(crate) fn with_wakers<T>(&self, wakers: &mut Vec<Waker>, f: impl FnOnce(&mut Session) -> T) -> T {
         let mut session = self.session.lock();
         std::mem::swap(&mut session.wakers, wakers);

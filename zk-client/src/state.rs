@@ -85,12 +85,23 @@ impl SessionStates {
     /// seen. Cancel safe.
     pub async fn changed(&mut self) -> Option<SessionState> {
         self.receiver.changed().await.ok()?;
-        Some(self.receiver.borrow_and_update().clone())
+        Some(self.see())
     }
 
     /// Waits until `wanted` holds and returns that state; `None` when the client ended first. Cancel safe.
-    pub async fn wait_for(&mut self, wanted: impl FnMut(&SessionState) -> bool) -> Option<SessionState> {
-        self.receiver.wait_for(wanted).await.ok().map(|state| state.clone())
+    pub async fn wait_for(&mut self, mut wanted: impl FnMut(&SessionState) -> bool) -> Option<SessionState> {
+        // Not the receiver's own `wait_for`: that one keeps the value locked while `wanted` runs, which may
+        // well ask the client something.
+        let mut state = self.see();
+        while !wanted(&state) {
+            state = self.changed().await?;
+        }
+        Some(state)
+    }
+
+    /// The state now, which counts as seen.
+    fn see(&mut self) -> SessionState {
+        self.receiver.borrow_and_update().clone()
     }
 
     /// The current state and then every change, ending after the final one.
@@ -150,24 +161,26 @@ impl fmt::Debug for SessionTicket {
     }
 }
 
-/// Waits until requests flow.
-pub(crate) async fn connected(mut states: SessionStates) -> Result<SessionId> {
-    let mut result = Err(Error::Closed);
-    let _ = states
-        .wait_for(|state| {
-            result = match state {
-                SessionState::Connected { session, .. } => Ok(*session),
-                SessionState::AuthFailed => Err(Error::AuthFailed("credentials refused".to_owned())),
-                SessionState::Expired { session, confirmed: true } => {
-                    // Final under `OnExpired::Fail` only; the channel closes then.
-                    result = Err(Error::SessionExpired(*session));
-                    return false;
-                }
-                SessionState::Closed => Err(Error::Closed),
-                _ => return false,
-            };
-            true
-        })
-        .await;
-    result
+/// Waits until requests flow, or until `check`, which is asked at every state, fails.
+pub(crate) async fn connected(
+    mut states: SessionStates,
+    check: impl Fn() -> Result<()>,
+) -> Result<SessionId> {
+    let mut state = states.see();
+    loop {
+        match state {
+            SessionState::AuthFailed => return Err(Error::AuthFailed("credentials refused".to_owned())),
+            SessionState::Closed => return Err(Error::Closed),
+            _ => check()?,
+        }
+        if let SessionState::Connected { session, .. } = state {
+            return Ok(session);
+        }
+        state = match (states.changed().await, state) {
+            (Some(state), _) => state,
+            // Final, under `OnExpired::Fail`.
+            (None, SessionState::Expired { session, .. }) => return Err(Error::SessionExpired(session)),
+            (None, _) => return Err(Error::Closed),
+        };
+    }
 }

@@ -34,7 +34,7 @@ impl Frames {
     /// Where to read into. Room is made for as much again as was received, so a length that a peer claims
     /// costs no memory before its bytes are there.
     pub(crate) fn space(&mut self) -> &mut BytesMut {
-        if self.buffer.capacity() == self.buffer.len() {
+        if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 4 {
             self.buffer.reserve(self.buffer.len().clamp(READ_BYTES, 4 * 1024 * 1024));
         }
         &mut self.buffer

@@ -212,6 +212,7 @@ impl Session {
 
     /// Registers who moves the bytes; it is woken once, by the next thing that needs it.
     pub(crate) fn register_driver(&mut self, waker: &Waker) {
+        self.driver_woken = false;
         match &mut self.driver {
             Some(driver) => driver.clone_from(waker),
             none => *none = Some(waker.clone()),
@@ -220,16 +221,19 @@ impl Session {
 
     fn wake_driver(&mut self) {
         self.driver_woken = true;
-        self.wakers.extend(self.driver.take());
+    }
+
+    /// Who moves the bytes, if there is something for it to do. Apart from the other wakers, so that the
+    /// usual case of a single one needs no list.
+    pub(crate) fn driver_to_wake(&mut self) -> Option<Waker> {
+        if self.driver_woken { self.driver.take() } else { None }
     }
 
     /// Ready when something has happened since the last time that concerns the driver.
     pub(crate) fn poll_woken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if std::mem::take(&mut self.driver_woken) {
-            return Poll::Ready(());
-        }
+        let woken = self.driver_woken;
         self.register_driver(cx.waker());
-        Poll::Pending
+        if woken { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn publish(&mut self, state: SessionState) {
@@ -334,6 +338,7 @@ impl Session {
             }
             Target::Cleanup { .. }
             | Target::Sync(_)
+            | Target::Nobody
             | Target::SetWatches
             | Target::RemoveWatch
             | Target::Ensemble

@@ -17,6 +17,8 @@ pub(crate) enum Target {
     Caller(SlotId),
     /// The sync in front of a linearizable read: when it fails, so does the read.
     Sync(SlotId),
+    /// Nobody any more: the sync of a read that was taken back.
+    Nobody,
     /// One step of a deletion in the background.
     Cleanup { item: u64, step: super::cleanup::Step },
     /// setWatches after a reconnect.
@@ -49,7 +51,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// Requests of callers count against the limit on requests in flight.
     fn counts(&self) -> bool {
-        matches!(self.target, Target::Caller(_) | Target::Sync(_))
+        matches!(self.target, Target::Caller(_) | Target::Sync(_) | Target::Nobody)
     }
 }
 
@@ -233,19 +235,30 @@ impl Outbox {
         let of_slot =
             |entry: &Entry| matches!(entry.target, Target::Caller(s) | Target::Sync(s) if s == slot);
         if let Some(at) = self.parked.iter().position(|parked| of_slot(&parked.entry)) {
-            // A sync that was let in already stays; it does no harm.
             let first = self.parked.remove(at)?.entry;
-            return match first.target {
-                Target::Sync(_) => self.parked.remove(at).map(|parked| parked.entry),
-                _ => Some(first),
-            };
+            if let Target::Sync(_) = first.target {
+                return self.parked.remove(at).map(|parked| parked.entry);
+            }
+            self.disown_sync(slot);
+            return Some(first);
         }
         let at = (self.taken..self.entries.len()).find(|&at| of_slot(&self.entries[at]))?;
         let first = self.remove(at)?;
         match first.target {
-            Target::Sync(_) if self.entries.get(at).is_some_and(of_slot) => self.remove(at),
-            Target::Sync(_) => self.withdraw(slot),
-            _ => Some(first),
+            Target::Sync(_) => self.remove(at),
+            _ => {
+                self.disown_sync(slot);
+                Some(first)
+            }
+        }
+    }
+
+    /// The sync of a read that was taken back may be on its way already. It must not meet the next request in
+    /// this slot.
+    fn disown_sync(&mut self, slot: SlotId) {
+        let of_slot = |entry: &&mut Entry| matches!(entry.target, Target::Sync(s) if s == slot);
+        if let Some(sync) = self.entries.iter_mut().rev().find(of_slot) {
+            sync.target = Target::Nobody;
         }
     }
 

@@ -23,7 +23,7 @@ impl Session {
                 let Some(sent) = self.ping_sent.take() else {
                     return Err("an answer to a ping that was not sent".to_owned());
                 };
-                self.lease.answered(sent, false);
+                self.prove_alive(sent, false);
                 if let Some(metrics) = &self.config.metrics {
                     metrics.ping(now - sent);
                 }
@@ -39,11 +39,18 @@ impl Session {
         if header.zxid.0 > 0 {
             self.last_zxid = self.last_zxid.max(header.zxid.0);
         }
-        let committed = header.err == ErrorCode::OK && !self.read_only && is_committed_write(entry.op);
-        self.lease.answered(entry.since, committed);
+        self.prove_alive(entry.since, header.err == ErrorCode::OK && is_committed_write(entry.op));
         let body = frame.slice(ReplyHeader::WIRE_LEN..);
         self.on_reply(entry, header.err, header.zxid, body, now);
         Ok(())
+    }
+
+    /// A message sent at `sent` was answered. Without a quorum behind the server that says nothing about the
+    /// session.
+    fn prove_alive(&mut self, sent: Instant, committed: bool) {
+        if !self.read_only {
+            self.lease.answered(sent, committed);
+        }
     }
 
     fn on_reply(&mut self, entry: Entry, code: ErrorCode, zxid: Zxid, body: Bytes, now: Instant) {
@@ -83,7 +90,7 @@ impl Session {
                     self.cannot_remove_watches = true;
                 }
             }
-            Target::Lease => {}
+            Target::Lease | Target::Nobody => {}
             Target::Ensemble => self.on_ensemble(code, &body),
             Target::CloseSession => self.finish(Failure::Closed, 0),
         }

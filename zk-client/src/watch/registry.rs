@@ -194,7 +194,10 @@ impl Registry {
         let no_data = data.is_empty() && exist.is_empty() && watched.in_flight[0] == 0;
         let no_child = child.is_empty() && watched.in_flight[1] == 0;
         let no_stream = persistent.is_empty() && recursive.is_empty() && watched.in_flight[2..] == [0, 0];
-        let kind = if watched.armed & COVER != 0 {
+        // Older servers, asked to remove a one-shot watch, remove the persistent one with it: so nothing is
+        // removed while there is one, or while one is on its way.
+        let covered = watched.armed & COVER != 0 || watched.in_flight[2..] != [0, 0];
+        let kind = if covered {
             if !(no_data && no_child && no_stream) {
                 return None;
             }
