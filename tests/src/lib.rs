@@ -1,5 +1,7 @@
-//! What the whole-system tests share: recorded frames, fuzz targets.
+//! What the whole-system tests share: the server under test, a client of the bare wire, recorded frames, fuzz
+//! targets.
 
 pub mod fuzz;
+pub mod server;
 pub mod vectors;
 pub mod wire;

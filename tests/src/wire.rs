@@ -21,6 +21,8 @@ pub struct Wire {
     stream: TcpStream,
     /// Frames put back to be read again.
     unread: VecDeque<Vec<u8>>,
+    /// It was closed in the middle of a frame.
+    cut: bool,
 }
 
 impl Wire {
@@ -39,7 +41,7 @@ impl Wire {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Wire { stream, unread: VecDeque::new() })
+        Ok(Wire { stream, unread: VecDeque::new(), cut: false })
     }
 
     /// The socket, for what a test wants to do to it.
@@ -68,6 +70,17 @@ impl Wire {
     ///
     /// When nothing comes for [`PATIENCE`], or half a frame before a close.
     pub fn recv(&mut self) -> Option<Vec<u8>> {
+        let frame = self.recv_or_cut();
+        assert!(!self.cut, "closed in the middle of a frame");
+        frame
+    }
+
+    /// [`Wire::recv`] for a connection that the server may close at any byte.
+    ///
+    /// # Panics
+    ///
+    /// When nothing comes for [`PATIENCE`].
+    pub fn recv_or_cut(&mut self) -> Option<Vec<u8>> {
         if let Some(frame) = self.unread.pop_front() {
             return Some(frame);
         }
@@ -78,9 +91,11 @@ impl Wire {
         let length = usize::try_from(i32::from_be_bytes(length)).expect("a server sends no negative length");
         let mut body = Vec::new();
         let mut limited = (&self.stream).take(length as u64);
-        limited.read_to_end(&mut body).unwrap_or_else(|e| panic!("in a frame: {e}"));
-        assert_eq!(body.len(), length, "closed in the middle of a frame");
-        Some(body)
+        match limited.read_to_end(&mut body) {
+            Err(e) if !closed_by_peer(&e) => panic!("in a frame: {e}"),
+            _ => self.cut = body.len() < length,
+        }
+        (!self.cut).then_some(body)
     }
 
     /// Fills `bytes`; false when the connection was closed before the first of them.
