@@ -2,6 +2,7 @@
 //! promise is broken. `tests/fuzz.rs` runs them on mutated seeds in every `cargo test`; `fuzz/` runs the same
 //! functions under libFuzzer.
 
+mod connection;
 mod disk;
 pub mod mutate;
 mod proto;
@@ -45,6 +46,8 @@ pub const TARGETS: &[Target] = &[
     text::ACL_RULES,
     text::AUTH,
     text::QUOTA,
+    // Last, since its server goes on running.
+    connection::CONNECTION,
 ];
 
 /// The target with this name.

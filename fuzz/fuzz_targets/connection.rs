@@ -1,0 +1,3 @@
+#![no_main]
+
+zk_fuzz::target!("connection");
