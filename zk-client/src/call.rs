@@ -142,7 +142,8 @@ impl<'a, T> Call<'a, T> {
         // The check is one load when tracing is off; a span is made only for those who look.
         let span = tracing::enabled!(tracing::Level::DEBUG).then(|| {
             let empty = tracing::field::Empty;
-            Box::new(tracing::debug_span!("zk.op", op = op.name(), %path, zxid = empty, bytes_in = empty))
+            let span = tracing::debug_span!("zk.op", op = op.name(), %path, code = empty, zxid = empty, bytes_in = empty);
+            Box::new(span)
         });
         Call {
             handle: client.handle.clone(),
@@ -164,7 +165,7 @@ impl<'a, T> Call<'a, T> {
         match completion {
             Completion::Reply { code, zxid, body } => {
                 if let Some(span) = &self.span {
-                    span.record("zxid", zxid.0).record("bytes_in", body.len());
+                    span.record("code", code.0).record("zxid", zxid.0).record("bytes_in", body.len());
                 }
                 if code == ServerCode::SESSION_EXPIRED {
                     return Err(Error::SessionExpired(self.session));
@@ -325,7 +326,8 @@ impl<'a, B: Operation<'a, Output = T>, T> Future for OpFuture<'a, B, T> {
 
 /// An operation that was enqueued by `send()`. Owns what it needs: it can be moved into a task.
 ///
-/// The request goes out whether this is awaited or dropped.
+/// The request goes out whether this is awaited or dropped. (Of an operation that takes several requests, such
+/// as a recursive delete, the first goes out; the others need this to be awaited.)
 #[must_use = "the outcome is lost unless this is awaited"]
 pub struct Pending<T: 'static>(Started<'static, T>);
 

@@ -9,5 +9,7 @@ mod basic;
 mod sessions;
 #[path = "live/support.rs"]
 mod support;
+#[path = "live/typed.rs"]
+mod typed;
 #[path = "live/watching.rs"]
 mod watching;

@@ -18,6 +18,8 @@ const PING_INTERVAL_MAX: Duration = Duration::from_secs(10);
 const KEEP_BYTES: usize = 1024 * 1024;
 
 pub(crate) struct Connection {
+    /// The server, for people.
+    pub(crate) server: String,
     stream: Box<dyn Transport>,
     frames: Frames,
     /// Frames that are being written, and how many bytes of them are.
@@ -35,8 +37,15 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A connection right after its handshake. `frames` may hold what came behind the answer.
-    pub(crate) fn new(stream: Box<dyn Transport>, frames: Frames, timeout: Duration, now: Instant) -> Self {
+    pub(crate) fn new(
+        server: String,
+        stream: Box<dyn Transport>,
+        frames: Frames,
+        timeout: Duration,
+        now: Instant,
+    ) -> Self {
         Connection {
+            server,
             stream,
             frames,
             output: Vec::new(),

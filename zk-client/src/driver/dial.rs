@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
+use tracing::Instrument;
 use zk_proto::{ConnectResponse, Reader};
 
 use super::connection::Connection;
@@ -31,13 +32,6 @@ pub(crate) struct Dialer {
     attached_at: Option<Instant>,
 }
 
-/// How a search ended.
-pub(crate) enum Dialed {
-    Attached(Connection),
-    /// The client is over, or the policy allows no further attempt.
-    Over,
-}
-
 impl Dialer {
     pub(crate) fn new(shared: &Shared) -> Self {
         let mut hosts = shared.config.hosts.clone();
@@ -52,7 +46,8 @@ impl Dialer {
     }
 
     /// Tries servers until one accepts the session. Cancel safe: an attempt under way is dropped.
-    pub(crate) async fn dial(&mut self, shared: &Shared) -> Dialed {
+    /// `None` when the client is over, or the policy allows no further attempt.
+    pub(crate) async fn dial(&mut self, shared: &Shared) -> Option<Connection> {
         let lived = self.attached_at.take().is_some_and(|at| at.elapsed() >= STABLE_AFTER);
         if lived || shared.with(|session| std::mem::take(&mut session.has_served)) {
             self.tried = 0;
@@ -62,9 +57,9 @@ impl Dialer {
         loop {
             if self.tried >= self.hosts.len() {
                 self.tried = 0;
-                let Some(delay) = self.delays.next() else { return Dialed::Over };
+                let delay = self.delays.next()?;
                 if shared.config.reconnect.max_elapsed.is_some_and(|max| started.elapsed() + delay > max) {
-                    return Dialed::Over;
+                    return None;
                 }
                 tracing::debug!(?delay, "all servers tried");
                 sleep(delay).await;
@@ -84,7 +79,8 @@ impl Dialer {
             self.next = self.next.wrapping_add(1);
             self.tried += 1;
             let wait = connect_timeout(shared, self.hosts.len());
-            let attempt = attempt(shared, &host, wait);
+            let span = tracing::debug_span!("zk.connect", %host, attempt = self.tried);
+            let attempt = attempt(shared, &host, wait).instrument(span);
             match timeout(wait, attempt).await.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
                 Ok((stream, frames, handshake)) => {
                     let now = Instant::now();
@@ -92,11 +88,12 @@ impl Dialer {
                     match shared.with(|session| session.handshake(handshake, now)) {
                         Verdict::Attached => {
                             self.attached_at = Some(now);
-                            return Dialed::Attached(Connection::new(stream, frames, negotiated, now));
+                            let server = host.to_string();
+                            return Some(Connection::new(server, stream, frames, negotiated, now));
                         }
                         Verdict::Again => self.tried = self.tried.saturating_sub(1),
                         Verdict::Useless => note(shared, &host, "no session given"),
-                        Verdict::Over => return Dialed::Over,
+                        Verdict::Over => return None,
                     }
                 }
                 Err(e) => note(shared, &host, &e),

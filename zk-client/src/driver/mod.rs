@@ -10,13 +10,14 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument;
 
 use crate::error::Failure;
 use crate::shared::Shared;
 use connection::Connection;
+use dial::Dialer;
 #[cfg(feature = "testing")]
 pub(crate) use dial::attempt;
-use dial::{Dialed, Dialer};
 
 /// Ends the session's waiters if the task is dropped with its runtime.
 struct EndGuard(Arc<Shared>);
@@ -35,13 +36,13 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     loop {
         let dialed = tokio::select! {
             biased;
-            () = wait_down(shared) => Dialed::Over,
+            () = wait_down(shared) => None,
             dialed = dialer.dial(shared) => dialed,
         };
-        match dialed {
-            Dialed::Attached(connection) => serve(shared, connection, &mut dialer).await,
-            Dialed::Over => break,
-        }
+        let Some(connection) = dialed else { break };
+        let id = shared.with(|session| session.id());
+        let span = tracing::info_span!("zk.session", session = %id, server = connection.server);
+        serve(shared, connection, &mut dialer).instrument(span).await;
         if shared.with(|session| session.is_over()) {
             break;
         }

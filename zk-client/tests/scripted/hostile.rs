@@ -188,3 +188,54 @@ async fn bad_arguments_never_reach_a_server() {
     assert!(Client::connect("").lazy().is_err() && Client::connect("a/b//c").lazy().is_err());
     drop(listener.accept().await);
 }
+
+/// Recorded frames with random damage, in answer to random requests: whatever comes, the client goes on.
+#[tokio::test(start_paused = true)]
+async fn damaged_frames() {
+    let frames = crate::recorded::frames_to_client();
+    let mut random = fastrand::Rng::with_seed(7);
+    let (zk, mut peer, mut listener) = connected().await;
+    for round in 0..3000 {
+        let request = match random.u32(..6) {
+            0 => tokio::spawn(drop_value(zk.get("/a").send())),
+            1 => tokio::spawn(drop_value(zk.children("/a").send())),
+            2 => tokio::spawn(drop_value(zk.multi().check("/a", None).send())),
+            3 => tokio::spawn(drop_value(zk.multi_read().get("/a").send())),
+            4 => tokio::spawn(drop_value(zk.create("/a", "").send())),
+            _ => {
+                let zk = zk.clone();
+                tokio::spawn(async move { zk.acl("/a").await.map(drop) })
+            }
+        };
+        let asked = peer.next().await;
+        let mut frame = frames[random.usize(..frames.len())].clone();
+        if random.u32(..4) > 0 {
+            frame[..4].copy_from_slice(&asked.xid.to_be_bytes());
+        }
+        for _ in 0..random.u32(..4) {
+            let at = random.usize(4..frame.len());
+            frame[at] = random.u8(..);
+        }
+        if random.u32(..4) == 0 {
+            frame.truncate(random.usize(..frame.len()));
+        }
+        let mut bytes = (frame.len() as u32).to_be_bytes().to_vec();
+        bytes.extend(frame);
+        peer.write(&bytes).await;
+        // Either the request is answered in some way, or the connection is given up.
+        let answered = tokio::time::timeout(Duration::from_millis(1), request).await;
+        let ended = !matches!(answered, Ok(Ok(Ok(()) | Err(Error::Server { .. } | Error::Multi { .. }))));
+        assert!(!matches!(answered, Ok(Ok(Err(Error::Closed)))), "round {round}: the driver is gone");
+        if ended {
+            drop(peer);
+            peer = listener.accept_again().await;
+        }
+    }
+    let read = zk.get("/a").send();
+    peer.serve().await;
+    read.await.unwrap();
+}
+
+async fn drop_value<T>(call: zk_client::Pending<T>) -> zk_client::Result<()> {
+    call.await.map(drop)
+}

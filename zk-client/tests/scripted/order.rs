@@ -200,3 +200,28 @@ async fn data_is_not_copied_and_null_reads_as_empty() {
     assert_eq!(a.await.unwrap().0, data);
     assert!(b.await.unwrap().0.is_empty());
 }
+
+/// Futures can be spawned, and errors can be passed around.
+#[test]
+fn what_must_be_send_is() {
+    fn send<T: Send>(_: impl FnOnce(&'static zk_client::Client) -> T) {}
+    fn all<T: Send + Sync + 'static>() {}
+    send(|zk| zk.get("/").into_future());
+    send(|zk| zk.get("/").watched());
+    send(|zk| zk.create("/", "").protected().into_future());
+    send(|zk| zk.create("/", "").protected().send());
+    send(|zk| zk.delete("/").recursive().into_future());
+    send(|zk| zk.exists("/").until_created());
+    send(|zk| zk.multi().send());
+    send(|zk| zk.watch("/").into_future());
+    send(|zk| zk.walk("/"));
+    send(|zk| zk.update("/", |n: Option<u32>| n));
+    send(|zk| zk.clone().close());
+    all::<zk_client::Client>();
+    all::<zk_client::Error>();
+    all::<zk_client::OneShot>();
+    all::<zk_client::Watch>();
+    all::<zk_client::SessionStates>();
+    all::<zk_client::LeaseHold>();
+    all::<zk_client::Cleaned>();
+}

@@ -23,6 +23,15 @@ fn hex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(digit).collect()
 }
 
+/// Every recorded reply and event.
+pub fn frames_to_client() -> Vec<Vec<u8>> {
+    let all = vectors();
+    let frames = all.iter().filter(|e| e["part"] == "response" || e["part"] == "event");
+    let frames: Vec<_> = frames.filter_map(|e| e["frame"].as_str().map(hex)).collect();
+    assert!(frames.len() > 200 && frames.iter().all(|frame| frame.len() >= 16));
+    frames
+}
+
 /// The recorded frame with its length, answering `xid`.
 fn as_reply(frame: &Value, xid: i32) -> Vec<u8> {
     let mut frame = hex(frame.as_str().expect("hex"));
