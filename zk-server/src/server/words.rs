@@ -92,7 +92,8 @@ fn server_stats(state: &State) -> ServerStats {
 
 fn stats_with(state: &State, traffic: Traffic) -> ServerStats {
     let tree = state.net.shared.tree.read();
-    let (last_zxid, node_count) = (tree.last_zxid(), tree.len() as u64);
+    // Apache keeps the root twice, as "" and "/", and counts both.
+    let (last_zxid, node_count) = (tree.last_zxid(), tree.len() as u64 + 1);
     drop(tree);
     ServerStats {
         version: VERSION.into(),

@@ -51,7 +51,7 @@ fn all_words_tell_about_the_server() {
     wire.ok(&get("/e", true));
     let id = format!("0x{:x}", wire.session.0);
     for (name, expected) in [
-        ("srvr", "Zxid: 0x2\nMode: standalone\nNode count: 5\n"),
+        ("srvr", "Zxid: 0x2\nMode: standalone\nNode count: 6\n"),
         ("srvr", "Received: 3\nSent: 3\n"),
         ("stat", "Connections: 2\n"),
         ("cons", &format!("recved=3,sent=3,sid={id},lop=GETD,")),
