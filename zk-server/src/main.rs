@@ -15,6 +15,9 @@ use zk_server::config::{Config, ConfigError, Warning};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ProcessExitCode {
+    // The allocator asks for huge pages. With many small objects that come and go, most of each stays empty: 4 KB
+    // per idle session in place of 0.7.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     match cli::parse(std::env::args_os(), &Environment::of_process()) {
         Ok(Command::Serve(serve)) => run_configured(&serve),
         Ok(Command::CheckConfig(serve)) => check(&serve),
