@@ -12,7 +12,7 @@ ALL = make_acl("world", "anyone", all=True)
 
 
 def connect(hosts):
-    client = KazooClient(hosts, timeout=60, auth_data=[("digest", "super:test"), ("digest", "bob:secret")])
+    client = KazooClient(hosts, timeout=120, auth_data=[("digest", "super:test"), ("digest", "bob:secret")])
     client.start(15)
     return client
 
