@@ -6,6 +6,7 @@ cache=${ZK_INTEROP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/zk-interop}
 work=$(mktemp -d "${TMPDIR:-/tmp}/zk-interop.XXXXXX")
 super_digest='super:D/InIHSb7yEEbrWz8b9l71RjZJU=' # super:test
 server_pids=()
+skipped=77 # exit status of a check that cannot run here
 zk_server=${zk_server:-${CARGO_TARGET_DIR:-$repo/target}/release/zk-server}
 
 say() { printf '%s\n' "$*" >&2; }
@@ -38,12 +39,21 @@ need_packages() {
     }
 }
 
+need_java() {
+    command -v javac >/dev/null || need_packages default-jdk-headless
+}
+
+need_venv() {
+    python=$cache/venv/bin/python
+    [ ! -x "$python" ] || return 0
+    python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv || return 1
+    python3 -m venv "$cache/venv"
+}
+
 # A Python with kazoo and what its own test suite needs.
 need_kazoo() {
-    python=$cache/venv/bin/python
+    need_venv || return 1
     if [ ! -x "$cache/venv/bin/pytest" ]; then
-        mkdir -p "$cache"
-        python3 -m venv "$cache/venv" || return 1
         "$python" -m pip install -q kazoo==2.11.0 pytest 'pyopenssl==24.2.1' pyjks objgraph >&2 || return 1
     fi
 }
@@ -53,27 +63,19 @@ need_newest() {
     newest=$cache/3.9.5
     [ -e "$newest/complete" ] && return 0
     local download=$cache/download
+    need_venv || return 1
     mkdir -p "$newest" "$download"
     say "fetching ZooKeeper 3.9.5 and Curator 5.9.0 (450 MB, once)"
-    if ! python3 -m pip download -q --no-deps --no-binary :all: --no-build-isolation -d "$download" pyspark==4.3.0 \
-        >"$work/pip.log" 2>&1 && ! compgen -G "$download/pyspark-*" >/dev/null; then
+    if ! TMPDIR=$download "$python" -m pip download -q --no-cache-dir --no-deps --no-binary pyspark -d "$download" pyspark==4.3.0 \
+        >"$work/pip.log" 2>&1; then
+        tail -n 3 "$work/pip.log" >&2
+        rm -rf "$download"
         say "ZooKeeper 3.9.5 cannot be had here; its checks are skipped"
         return 1
     fi
     local wanted='jars/(zookeeper|curator|slf4j-api|log4j|netty|guava|failureaccess|commons-cli|commons-io|metrics-core|jackson|snappy-java)[^/]*\.jar$'
-    local archive
-    archive=$(ls "$download"/pyspark-* | head -n 1)
-    case $archive in
-    *.whl) python3 - "$archive" "$newest" "$wanted" <<'P' ;;
-import re, sys, zipfile, os
-with zipfile.ZipFile(sys.argv[1]) as z:
-    for name in z.namelist():
-        if re.search(sys.argv[3], name):
-            open(os.path.join(sys.argv[2], os.path.basename(name)), "wb").write(z.read(name))
-P
-    *) tar -xzf "$archive" -C "$newest" --strip-components=3 --wildcards \
-        $(tar -tzf "$archive" | grep -E "$wanted") ;;
-    esac
+    # shellcheck disable=SC2046
+    tar -xzf "$download"/pyspark-* -C "$newest" --strip-components=3 $(tar -tzf "$download"/pyspark-* | grep -E "$wanted")
     rm -rf "$download"
     compgen -G "$newest/zookeeper-3*.jar" >/dev/null || return 1
     touch "$newest/complete"
@@ -95,25 +97,20 @@ classpath() { # 3.8 | 3.9.5
     esac
 }
 
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
-
-# The first of N free ports in a row, below those that the system hands out by itself.
-free_ports() { # n
-    python3 - "$1" <<'P'
-import random, socket, sys
+# A free port, the first of N in a row, below those that the system hands out to outgoing connections.
+free_port() { # [n]
+    python3 - "${1:-1}" <<'P'
+import contextlib, random, socket, sys
 while True:
-    first = random.randrange(12000, 31000)
-    sockets = []
-    try:
-        for port in range(first, first + int(sys.argv[1])):
-            sockets.append(socket.socket())
-            sockets[-1].bind(("127.0.0.1", port))
+    first = random.randrange(12000, 32000)
+    with contextlib.ExitStack() as held:
+        try:
+            for port in range(first, first + int(sys.argv[1])):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+        except OSError:
+            continue
         print(first)
         break
-    except OSError:
-        pass
 P
 }
 
