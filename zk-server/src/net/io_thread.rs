@@ -14,7 +14,7 @@ use zk_proto::SessionId;
 use super::accept::Acceptor;
 use super::conn::{Conn, Phase};
 use super::fan_out::FanOut;
-use super::limits::RECEIVE_BYTES;
+use super::limits::{RECEIVE_BYTES, SUBMISSION_BYTES, SUBMISSION_ITEMS};
 use super::peers::Peer;
 use super::slots::Slots;
 use super::timers::Timers;
@@ -251,7 +251,13 @@ impl<'a> IoThread<'a> {
             return;
         }
         self.net.outstanding.fetch_add(std::mem::take(&mut self.owed), Ordering::Relaxed);
-        let submission = std::mem::take(&mut self.submission);
+        // The next one will be about as large; growing it step by step would copy it again and again.
+        let (bytes, items) = (self.submission.bytes.len(), self.submission.items.len());
+        let next = Submission {
+            bytes: Vec::with_capacity(bytes.min(SUBMISSION_BYTES)),
+            items: Vec::with_capacity(items.min(SUBMISSION_ITEMS)),
+        };
+        let submission = std::mem::replace(&mut self.submission, next);
         self.net.upstream.submit(Input::Submit(submission));
     }
 
