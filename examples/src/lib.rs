@@ -1,1 +1,4 @@
-//! Placeholder of the workspace skeleton.
+//! The parts of the runnable examples that tests use too.
+
+#[path = "../master-worker/mod.rs"]
+pub mod master_worker;
