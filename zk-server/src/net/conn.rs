@@ -63,6 +63,10 @@ pub(super) struct Conn {
     pub(super) in_core: u32,
     /// What they cost, see [`WAITING_MAX_COST`]; counted anew when all are answered.
     pub(super) waiting_cost: u32,
+    /// Bytes of the large ones among them.
+    pub(super) large_bytes: i64,
+    /// Since when frames stand in the backlog (µs of the thread's clock).
+    pub(super) backlog_since_us: Option<u64>,
     pub(super) session: SessionId,
     pub(super) peer: Arc<Peer>,
     pub(super) auth: Arc<ConnAuth>,
@@ -180,6 +184,8 @@ impl Conn {
             timeout_ms: 0,
             in_core: 0,
             waiting_cost: 0,
+            large_bytes: 0,
+            backlog_since_us: None,
             session: SessionId::NONE,
             peer,
             auth,

@@ -109,6 +109,7 @@ impl<'a> IoThread<'a> {
         conn.in_core = conn.in_core.saturating_sub(1);
         if conn.in_core == 0 {
             conn.waiting_cost = 0;
+            self.net.large_bytes.fetch_sub(std::mem::take(&mut conn.large_bytes), Ordering::Relaxed);
         }
         conn.push(frame);
         conn.counters.sent += 1;

@@ -242,6 +242,7 @@ impl<'a> IoThread<'a> {
         if owed.is_some() {
             self.submission.items.push(Item { conn: id, kind: ItemKind::Closed });
         }
+        self.net.large_bytes.fetch_sub(conn.large_bytes, Ordering::Relaxed);
         self.uncount(&conn.peer);
     }
 

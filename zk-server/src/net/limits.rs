@@ -17,6 +17,10 @@ pub(crate) struct NetOptions {
     pub(crate) sessionless_ms: u64,
     /// While more requests than this wait for the replica, connections with unanswered ones are not read.
     pub(crate) outstanding_max: i64,
+    /// A request that waited longer than this before it could go on is answered with an error.
+    pub(crate) throttled_wait_us: Option<u64>,
+    /// From how many bytes on a request is large, and how many bytes of those may wait for the replica.
+    pub(crate) large_requests: Option<(u64, i64)>,
     /// TCP keep-alive.
     pub(crate) keep_alive: bool,
     /// Which four-letter words are answered.

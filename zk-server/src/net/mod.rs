@@ -33,11 +33,14 @@ mod peers;
 mod requests;
 mod serve;
 mod slots;
+mod throttle;
 mod timers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use crate::auth::Providers;
 use crate::replica::Shared;
@@ -51,6 +54,7 @@ pub(crate) use inbox::Inbox;
 pub(crate) use io_thread::{IoThread, poller};
 pub(crate) use limits::NetOptions;
 pub(crate) use peers::Peers;
+pub(crate) use throttle::Throttle;
 
 /// What the I/O threads hand on. Implemented by the server that owns them.
 pub(crate) trait Upstream: Send + Sync {
@@ -77,4 +81,8 @@ pub(crate) struct Net {
     pub(crate) auth_failed: AtomicU64,
     /// Requests that wait for the replica, of all threads.
     pub(crate) outstanding: AtomicI64,
+    /// Bytes of the large ones among them.
+    pub(crate) large_bytes: AtomicI64,
+    /// For connect requests.
+    pub(crate) throttle: Mutex<Throttle>,
 }

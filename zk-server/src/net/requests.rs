@@ -9,6 +9,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use zk_proto::jute::{Writer, frame};
 use zk_proto::{
@@ -88,9 +89,21 @@ impl<'a> IoThread<'a> {
                 self.refuse_and_close(slot, xid, Zxid(0), ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH);
             }
             Route::Refuse => self.refuse_and_close(slot, xid, Zxid(-1), ErrorCode::UNIMPLEMENTED),
+            _ if self.waited_too_long(slot, op) => {
+                self.recorder.count(Counter::ThrottledOps);
+                self.refuse(slot, xid, ErrorCode::THROTTLED_OP, tree);
+            }
             Route::Read => self.on_read(slot, xid, op, body, tree),
             Route::Write => self.on_write(slot, xid, op, body, tree),
         }
+    }
+
+    /// Whether a request stood in the connection's backlog for longer than the configuration allows.
+    fn waited_too_long(&mut self, slot: u32, op: OpCode) -> bool {
+        let Some(allowed_us) = self.net.options.throttled_wait_us else { return false };
+        let since_us = self.slots.get(slot).and_then(|conn| conn.backlog_since_us);
+        let waited_us = since_us.map_or(0, |since_us| self.now_us.saturating_sub(since_us));
+        waited_us > allowed_us && !matches!(op, OpCode::Ping | OpCode::CloseSession)
     }
 
     /// The first frame of a connection.
@@ -107,13 +120,17 @@ impl<'a> IoThread<'a> {
             self.close(slot, "the client has seen a later zxid");
             return;
         }
+        let renew = request.session_id != SessionId::NONE;
+        if !self.net.throttle.lock().admits(self.now_ms, renew, fastrand::f64()) {
+            self.recorder.count(Counter::ConnectionRejected);
+            self.close(slot, "connect requests are throttled");
+            return;
+        }
         let timeout_ms = self.net.timeouts.negotiate(request.timeout_ms);
         let Some(conn) = self.slots.get(slot) else { return };
         conn.phase = Phase::Connecting { read_only_field: request.read_only.is_some() };
         conn.in_replica = true;
-        let kind = if request.session_id == SessionId::NONE {
-            ItemKind::CreateSession { timeout_ms }
-        } else {
+        let kind = if renew {
             let passwd = request.passwd.and_then(|passwd| <[u8; 16]>::try_from(passwd).ok());
             ItemKind::Reattach {
                 session: request.session_id,
@@ -121,6 +138,8 @@ impl<'a> IoThread<'a> {
                 passwd_ok: passwd.is_some(),
                 timeout_ms,
             }
+        } else {
+            ItemKind::CreateSession { timeout_ms }
         };
         self.submission.items.push(Item { conn: id, kind });
     }
@@ -166,6 +185,11 @@ impl<'a> IoThread<'a> {
             self.refuse(slot, xid, ErrorCode::MARSHALLING_ERROR, tree);
             return;
         }
+        if !self.has_room_for(slot, body.len()) {
+            self.recorder.count(Counter::LargeRequestsRejected);
+            self.close(slot, "too many bytes in large requests");
+            return;
+        }
         let Some(conn) = self.slots.get(slot) else { return };
         let (session, auth) = (conn.session, conn.auth.clone());
         if op == OpCode::CloseSession {
@@ -174,6 +198,23 @@ impl<'a> IoThread<'a> {
         let body = self.copy(body);
         let cost = body.len() as u32;
         self.submit_item(slot, ItemKind::Write { session, xid, op, body, auth }, cost, true);
+    }
+
+    /// Counts a large request in; false if there are too many already.
+    fn has_room_for(&mut self, slot: u32, bytes: usize) -> bool {
+        let (Some((large, max)), Some(conn)) = (self.net.options.large_requests, self.slots.get(slot)) else {
+            return true;
+        };
+        if (bytes as u64) <= large {
+            return true;
+        }
+        let bytes = bytes as i64;
+        if self.net.large_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > max {
+            self.net.large_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        conn.large_bytes += bytes;
+        true
     }
 
     /// An auth packet: dealt with at once, its reply overtakes.
@@ -195,7 +236,7 @@ impl<'a> IoThread<'a> {
             }
             AuthOutcome::Failed => {
                 tracing::warn!(remote = %conn.remote(), scheme = ?scheme, "authentication failed");
-                self.net.auth_failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.net.auth_failed.fetch_add(1, Ordering::Relaxed);
                 (ErrorCode::AUTH_FAILED, true)
             }
             AuthOutcome::Close => {

@@ -66,6 +66,9 @@ impl IoThread<'_> {
         conn.has_backlog = false;
         let mut input = std::mem::take(&mut conn.input);
         let used = self.process(slot, &input);
+        if let Some(conn) = self.slots.get(slot).filter(|conn| !conn.has_backlog) {
+            conn.backlog_since_us = None;
+        }
         if used < input.len()
             && let Some(conn) = self.slots.get(slot)
         {
@@ -161,6 +164,7 @@ impl IoThread<'_> {
                 }
                 Frame::Whole(_) if !conn.takes_requests(overloaded) => {
                     conn.has_backlog = true;
+                    conn.backlog_since_us.get_or_insert(self.now_us);
                     return used;
                 }
                 Frame::Whole(frame) => {

@@ -62,7 +62,13 @@ pub(super) fn net(config: &Config) -> NetOptions {
         max_per_address: config.max_client_cnxns,
         max_connections: config.max_cnxns,
         sessionless_ms: u64::from(config.sessionless_cnxn_timeout_ms),
-        outstanding_max: i64::from(config.global_outstanding_limit),
+        outstanding_max: i64::from(
+            config.request_throttle.max_requests.unwrap_or(u32::MAX).min(config.global_outstanding_limit),
+        ),
+        throttled_wait_us: config.request_throttle.throttled_op_wait_time_ms.map(|ms| u64::from(ms) * 1000),
+        large_requests: config
+            .large_request_threshold_bytes
+            .map(|bytes| (bytes, i64::try_from(config.large_request_max_bytes).unwrap_or(i64::MAX))),
         keep_alive: config.client_tcp_keep_alive,
         words: config.four_letter_whitelist.clone(),
         report_every: (tick / 4).clamp(STEP_MIN, REPORT_MAX),

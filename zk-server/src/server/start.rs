@@ -20,7 +20,7 @@ use super::{Server, State, Threads, ToCore, options, words};
 use crate::admin::metrics::{Metrics, Recorder, Summary};
 use crate::cli::ExitCode;
 use crate::config::{Config, ConfigError};
-use crate::net::{Command, Inbox, IoThread, ListenError, Net, Peers, bind, poller};
+use crate::net::{Command, Inbox, IoThread, ListenError, Net, Peers, Throttle, bind, poller};
 use crate::replica::messages::{Input, Now};
 use crate::replica::{Replica, Shared};
 use crate::storage::{
@@ -183,6 +183,8 @@ pub(super) fn start(
         started,
         auth_failed: AtomicU64::new(0),
         outstanding: AtomicI64::new(0),
+        large_bytes: AtomicI64::new(0),
+        throttle: Mutex::new(Throttle::new(config.connection_throttle.clone())),
     });
     let in_memory = opened.disk.is_none();
     let state = Arc::new(State { config, in_memory, address, metrics, net, core, upstream });

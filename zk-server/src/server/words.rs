@@ -123,7 +123,7 @@ fn monitor(state: &State) -> String {
         watches: state.net.shared.watches.lock().watch_count() as u64,
         approximate_data_size,
         auth_failed: state.net.auth_failed.load(Relaxed),
-        connection_drop_probability: 0.0,
+        connection_drop_probability: state.net.throttle.lock().drop_probability(),
         outstanding_tls_handshakes: 0,
         open_file_descriptors: open_files(),
         max_file_descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile)

@@ -139,3 +139,58 @@ fn a_thousand_connections_come_and_go() {
         Wire::connect(&server).ping();
     }
 }
+
+#[test]
+fn connect_requests_are_throttled() {
+    let mut config = config();
+    config.connection_throttle.tokens = Some(3);
+    config.connection_throttle.fill_time_ms = 60_000;
+    let server = Server::builder().memory().config(config).start().unwrap();
+    let wires: Vec<_> = (0..3).map(|_| Wire::connect(&server)).collect();
+    let mut refused = Wire::tcp(&server);
+    let mut bytes = Vec::new();
+    zk_proto::jute::frame(&mut bytes, |out| crate::client::new_session(1000).encode(out));
+    refused.send(&bytes);
+    assert_eq!(refused.rest(), b"", "closed without a reply");
+    drop(wires);
+}
+
+#[test]
+fn large_requests_share_a_bound() {
+    let config =
+        Config { large_request_threshold_bytes: Some(1_000), large_request_max_bytes: 500_000, ..config() };
+    let server = Server::builder().memory().config(config).start().unwrap();
+    let mut wire = Wire::connect(&server);
+    wire.ok(&create("/n", b"", 0));
+    let (fits, too_large) = (vec![0; 400_000], vec![0; 600_000]);
+    for _ in 0..5 {
+        wire.ok(&set("/n", &fits));
+    }
+    wire.ask(&set("/n", &too_large));
+    assert!(wire.frame().is_none());
+    wire.reattach(&server).expect("the session lives").ok(&set("/n", &fits));
+}
+
+#[test]
+fn requests_that_waited_for_too_long_are_refused() {
+    let mut config = config();
+    config.request_throttle.throttled_op_wait_time_ms = Some(20);
+    config.global_outstanding_limit = 1;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::builder().config(config).data_dir(dir.path()).start().unwrap();
+    let mut wire = Wire::connect(&server);
+    wire.ok(&create("/n", b"", 0));
+    let requests: Vec<_> = (0..2_000).map(|_| set("/n", b"x")).collect();
+    let xids = wire.ask_all(&requests);
+    let errors: Vec<_> = xids
+        .iter()
+        .map(|xid| {
+            let reply = wire.reply();
+            assert_eq!(reply.xid, *xid);
+            reply.err
+        })
+        .collect();
+    assert_eq!(errors[0], ErrorCode::OK);
+    assert_eq!(errors.last(), Some(&ErrorCode::THROTTLED_OP));
+    wire.ok(&set("/n", b"y"));
+}
