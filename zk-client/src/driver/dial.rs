@@ -91,7 +91,11 @@ impl Dialer {
                             let server = host.to_string();
                             return Some(Connection::new(server, stream, frames, negotiated, now));
                         }
-                        Verdict::Again => self.tried = self.tried.saturating_sub(1),
+                        Verdict::Again => {
+                            // The same server, since it is one that answers.
+                            self.tried = self.tried.saturating_sub(1);
+                            self.next = self.next.wrapping_sub(1);
+                        }
                         Verdict::Useless => note(shared, &host, "no session given"),
                         Verdict::Over => return None,
                     }

@@ -8,7 +8,7 @@ use crate::support::{scene, soon};
 
 #[tokio::test]
 async fn create_get_set_delete() {
-    let Some(scene) = scene("basic").await else { return };
+    let scene = scene("basic").await;
     let zk = scene.client().await;
     let created = zk.create("/a", "one").await.unwrap();
     assert_eq!((created.path.as_str(), created.stat.version), ("/a", 0));
@@ -37,7 +37,7 @@ async fn create_get_set_delete() {
 
 #[tokio::test]
 async fn all_kinds_of_nodes() {
-    let Some(scene) = scene("kinds").await else { return };
+    let scene = scene("kinds").await;
     let zk = scene.client().await;
     let eph = zk.create("/e", "").ephemeral().await.unwrap();
     assert_eq!(eph.stat.ephemeral_owner, zk.session_id().0);
@@ -66,7 +66,7 @@ async fn all_kinds_of_nodes() {
 
 #[tokio::test]
 async fn multi_is_all_or_nothing() {
-    let Some(scene) = scene("multi").await else { return };
+    let scene = scene("multi").await;
     let zk = scene.client().await;
     let results = zk
         .multi()
@@ -100,7 +100,7 @@ async fn multi_is_all_or_nothing() {
 
 #[tokio::test]
 async fn acl_and_auth() {
-    let Some(scene) = scene("acl").await else { return };
+    let scene = scene("acl").await;
     let zk = scene.client().await;
     zk.authenticate(Auth::digest("ann", "secret")).await.unwrap();
     zk.create("/mine", "x").acl(vec![Acl::creator_all()]).await.unwrap();
@@ -123,7 +123,7 @@ async fn acl_and_auth() {
 
 #[tokio::test]
 async fn whole_trees() {
-    let Some(scene) = scene("trees").await else { return };
+    let scene = scene("trees").await;
     let zk = scene.client().await;
     zk.ensure_path("/x/y/z").await.unwrap();
     zk.ensure_path("/x/y/z").await.unwrap();
@@ -147,7 +147,7 @@ async fn whole_trees() {
 
 #[tokio::test]
 async fn a_thousand_requests_in_one_flight_keep_their_order() {
-    let Some(scene) = scene("order").await else { return };
+    let scene = scene("order").await;
     let zk = scene.client().await;
     zk.create("/n", "").await.unwrap();
     let sets: Vec<_> = (0..3000).map(|i| zk.set("/n", i.to_string()).send()).collect();
@@ -163,7 +163,7 @@ async fn a_thousand_requests_in_one_flight_keep_their_order() {
 
 #[tokio::test]
 async fn one_shot_watches() {
-    let Some(scene) = scene("oneshot").await else { return };
+    let scene = scene("oneshot").await;
     let (zk, other) = (scene.client().await, scene.client().await);
     let (none, created) = zk.exists("/w").watched().await.unwrap();
     assert!(none.is_none());

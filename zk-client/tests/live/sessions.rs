@@ -10,7 +10,7 @@ use crate::support::{scene, soon};
 
 #[tokio::test]
 async fn a_reconnect_keeps_session_watches_and_auth() {
-    let Some(scene) = scene("reconnect").await else { return };
+    let scene = scene("reconnect").await;
     let zk = scene.builder().auth(Auth::digest("bob", "pw")).await.unwrap();
     let session = zk.session_id();
     zk.create("/e", "").ephemeral().await.unwrap();
@@ -41,7 +41,7 @@ async fn a_reconnect_keeps_session_watches_and_auth() {
 
 #[tokio::test]
 async fn expiry_gives_a_new_session_or_the_end() {
-    let Some(scene) = scene("expiry").await else { return };
+    let scene = scene("expiry").await;
     let zk = scene.client().await;
     let old = zk.session_id();
     let pinned = zk.pinned();
@@ -71,7 +71,7 @@ async fn expiry_gives_a_new_session_or_the_end() {
 
 #[tokio::test]
 async fn a_session_can_be_handed_over() {
-    let Some(scene) = scene("handover").await else { return };
+    let scene = scene("handover").await;
     let zk = scene.client().await;
     zk.create("/e", "").ephemeral().await.unwrap();
     let clone = zk.clone();
@@ -95,7 +95,7 @@ async fn a_session_can_be_handed_over() {
 
 #[tokio::test]
 async fn dropping_the_last_handle_ends_the_session() {
-    let Some(scene) = scene("drop").await else { return };
+    let scene = scene("drop").await;
     let zk = scene.client().await;
     zk.create("/e", "").ephemeral().await.unwrap();
     drop(zk);
@@ -106,7 +106,7 @@ async fn dropping_the_last_handle_ends_the_session() {
 
 #[tokio::test]
 async fn the_cleanup_queue_deletes_what_is_its_own() {
-    let Some(scene) = scene("cleanup").await else { return };
+    let scene = scene("cleanup").await;
     let (zk, other) = (scene.client().await, scene.client().await);
     let mine = zk.create("/master", "").ephemeral().await.unwrap();
     let name = |n: u32| format!("/_c_guid-{n}-");
@@ -139,7 +139,7 @@ async fn the_cleanup_queue_deletes_what_is_its_own() {
 
 #[tokio::test]
 async fn protected_creates_survive_a_lost_connection() {
-    let Some(scene) = scene("protected").await else { return };
+    let scene = scene("protected").await;
     let zk = scene.client().await;
     let other = scene.client().await;
     zk.create("/l/lock-", "").ephemeral().sequential().protected().parents(Parents::Container).await.unwrap();
@@ -179,7 +179,7 @@ async fn protected_creates_survive_a_lost_connection() {
 
 #[tokio::test]
 async fn idempotent_writes_are_repeated() {
-    let Some(scene) = scene("idempotent").await else { return };
+    let scene = scene("idempotent").await;
     let zk = scene.client().await;
     for i in 0..20 {
         let path = format!("/n{i}");
@@ -202,7 +202,7 @@ async fn idempotent_writes_are_repeated() {
 
 #[tokio::test]
 async fn retry_repeats_what_may_be_repeated() {
-    let Some(scene) = scene("retry").await else { return };
+    let scene = scene("retry").await;
     let zk = scene.client().await;
     let policy = zk_client::RetryPolicy::attempts(10);
     let mut attempts = 0;
@@ -227,7 +227,7 @@ async fn retry_repeats_what_may_be_repeated() {
 
 #[tokio::test]
 async fn the_lease_moves_while_something_is_held() {
-    let Some(scene) = scene("lease").await else { return };
+    let scene = scene("lease").await;
     let timeout = Duration::from_secs(2);
     let zk = scene.builder().session_timeout(timeout).lease_proof(LeaseProof::Commit).await.unwrap();
     let timeout = zk.session().timeout();

@@ -1,27 +1,39 @@
 //! The server, and a clean place on it.
 
+use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use zk_client::{Client, ConnectBuilder};
+use zk_server::Server;
+use zk_server::config::{Config, Overrides};
 
-/// The server to test against, if there is one.
-pub fn server() -> Option<String> {
-    std::env::var("ZK_TEST_CONNECT").ok()
+/// The server to test against: the one that `ZK_TEST_CONNECT` names, or ours, embedded, one for all tests.
+fn server() -> String {
+    static EMBEDDED: OnceLock<Server> = OnceLock::new();
+    std::env::var("ZK_TEST_CONNECT").unwrap_or_else(|_| EMBEDDED.get_or_init(embedded).connect_string())
 }
 
-/// A builder for a client whose chroot exists and is empty; `None` (and a word about it) without a server.
-pub async fn scene(name: &str) -> Option<Scene> {
-    let Some(server) = server() else {
-        println!("{name}: skipped, ZK_TEST_CONNECT is not set");
-        return None;
-    };
+fn embedded() -> Server {
+    let (mut config, _) =
+        Config::dev(Path::new("memory"), 0, &Overrides::default(), false).expect("defaults");
+    config.extended_types_enabled = true;
+    config.max_client_cnxns = None;
+    Server::builder().config(config).memory().client_port(0).tick_time(TICK).start().expect("a server")
+}
+
+pub const TICK: Duration = Duration::from_millis(500);
+
+/// A place on the server that exists and is empty.
+pub async fn scene(name: &str) -> Scene {
+    let server = server();
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let root = format!("/zk-client-test-{name}-{}-{number}", std::process::id());
     let client = Client::connect(&server).await.expect("the test server");
     client.create(&root, "").await.expect("a fresh root");
-    Some(Scene { server, root, admin: client })
+    Scene { server, root, admin: client }
 }
 
 /// A place on the server for one test.

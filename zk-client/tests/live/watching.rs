@@ -16,7 +16,7 @@ async fn settle(zk: &Client) {
 
 #[tokio::test]
 async fn persistent_and_recursive() {
-    let Some(scene) = scene("persistent").await else { return };
+    let scene = scene("persistent").await;
     let (zk, other) = (scene.client().await, scene.client().await);
     let mut node = zk.watch("/w").await.unwrap();
     let mut tree = zk.watch("/w").recursive().await.unwrap();
@@ -65,7 +65,7 @@ async fn persistent_and_recursive() {
 
 #[tokio::test]
 async fn one_shot_watches_under_a_persistent_one() {
-    let Some(scene) = scene("merged").await else { return };
+    let scene = scene("merged").await;
     let (zk, other) = (scene.client().await, scene.client().await);
     zk.create("/w", "").await.unwrap();
     let (_, _, early) = zk.get("/w").watched().await.unwrap();
@@ -95,7 +95,7 @@ async fn one_shot_watches_under_a_persistent_one() {
 
 #[tokio::test]
 async fn dropped_watches_leave_the_server() {
-    let Some(scene) = scene("removal").await else { return };
+    let scene = scene("removal").await;
     let (zk, other) = (scene.client().await, scene.client().await);
     zk.create("/w", "").await.unwrap();
     let (_, _, first) = zk.get("/w").watched().await.unwrap();
@@ -124,7 +124,7 @@ async fn dropped_watches_leave_the_server() {
 
 #[tokio::test]
 async fn closing_ends_watches() {
-    let Some(scene) = scene("closing").await else { return };
+    let scene = scene("closing").await;
     let zk = scene.client().await;
     let (_, _, shot) = zk.get("/").watched().await.unwrap();
     let mut stream = zk.watch("/").await.unwrap();
