@@ -37,7 +37,7 @@ pub enum PurgeError {
 }
 
 impl Purger {
-    /// A purger that keeps `retain` snapshots, at least [`RETAIN_MIN`].
+    /// A purger that keeps `retain` snapshots, at least 3.
     pub fn new(dirs: DataDirs, retain: usize) -> Self {
         Purger { dirs, retain: retain.max(RETAIN_MIN), verified: HashSet::new() }
     }
