@@ -123,8 +123,12 @@ impl ConnectBuilder {
     }
 
     /// Takes over a session that [`Client::detach`] has left. When it has expired in the meantime,
-    /// [`on_expired`](ConnectBuilder::on_expired) decides.
+    /// [`on_expired`](ConnectBuilder::on_expired) decides. Asks for the ticket's session timeout, unless another
+    /// one is set after this.
     pub fn resume(mut self, ticket: SessionTicket) -> Self {
+        if !ticket.timeout().is_zero() {
+            self.config.session_timeout = ticket.timeout();
+        }
         self.config.resume = Some(ticket);
         self
     }

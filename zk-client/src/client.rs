@@ -54,8 +54,11 @@ impl Client {
     /// A handle bound to the current session: in any later one its calls fail with `SessionExpired` without
     /// being sent. Without a session at the moment, they all do.
     pub fn pinned(&self) -> Client {
-        let pin = self.pin.unwrap_or_else(|| self.handle.with(|session| session.id()));
-        Client { pin: Some(pin), ..self.clone() }
+        self.pinned_to(self.pin.unwrap_or_else(|| self.session_id()))
+    }
+
+    pub(crate) fn pinned_to(&self, session: SessionId) -> Client {
+        Client { pin: Some(session), ..self.clone() }
     }
 
     /// The session that this handle is bound to, if it is [`pinned`](Client::pinned).

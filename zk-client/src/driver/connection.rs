@@ -110,6 +110,10 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> Result<Option<Instant>, String> {
         let ping_due = now >= self.ping_due();
+        if ping_due {
+            // Also when the last ping is still unanswered and none is sent: the next look is due later.
+            self.last_sent = now;
+        }
         let Connection { output, output_written, .. } = self;
         shared.with(|session| {
             session.register_driver(cx.waker());

@@ -49,7 +49,8 @@ impl Dialer {
     /// `None` when the client is over, or the policy allows no further attempt.
     pub(crate) async fn dial(&mut self, shared: &Shared) -> Option<Connection> {
         let lived = self.attached_at.take().is_some_and(|at| at.elapsed() >= STABLE_AFTER);
-        if lived || shared.with(|session| std::mem::take(&mut session.has_served)) {
+        let served = shared.with(|session| std::mem::take(&mut session.has_served));
+        if lived || served {
             self.tried = 0;
             self.delays = Box::new(shared.config.reconnect.waits());
         }

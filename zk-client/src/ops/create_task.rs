@@ -1,6 +1,9 @@
 //! Creates that take more than one request: with parents, protected, or-set, idempotent.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::time::sleep;
 use zk_proto::SessionId;
 use zk_proto::path::{join, split};
 
@@ -13,6 +16,9 @@ use crate::session::Cleanup;
 
 /// A container that has become empty may be reaped between its creation and that of its child.
 const PARENT_ATTEMPTS_MAX: u32 = 10;
+
+/// Wait before an overloaded server is asked again.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A create that owns what it needs.
 pub(super) struct CreateTask {
@@ -60,7 +66,7 @@ impl CreateTask {
     async fn run_plain(self) -> Result<Created> {
         let mut unknown = false;
         loop {
-            let error = match self.create(&self.path).await {
+            let error = match self.create(&self.client, &self.path).await {
                 Ok(created) => return Ok(created),
                 Err(error) => error,
             };
@@ -90,7 +96,7 @@ impl CreateTask {
     }
 
     /// One create, and its parents if need be.
-    async fn create(&self, path: &str) -> Result<Created> {
+    async fn create(&self, zk: &Client, path: &str) -> Result<Created> {
         let mut attempts = 0;
         loop {
             let acl = self.acl.as_deref();
@@ -104,7 +110,7 @@ impl CreateTask {
                 {
                     attempts += 1;
                     if let Some((parent, _)) = split(path) {
-                        self.client.create_parents(parent, self.parents).await?;
+                        zk.create_parents(parent, self.parents).await?;
                     }
                 }
                 created => return created,
@@ -117,46 +123,70 @@ impl CreateTask {
         let Some((dir, base)) = split(&path) else {
             return Err(Error::InvalidArgument(format!("create {path:?}: no name to protect")));
         };
-        let mut prefix = self.prefix(&protection);
-        let mut session = self.client.session_id();
-        // From the first request on, whatever was created is ours or is deleted: also when this is dropped.
-        let mut pending = PendingNode::new(&self.client, dir, &prefix, self.owner(session));
         loop {
-            let error = match self.create(&join(dir, &format!("{prefix}{base}"))).await {
-                Ok(created) => {
-                    pending.disarm();
-                    return Ok(created);
+            let (zk, owner) = self.bound_client().await?;
+            let prefix = self.prefix(&protection);
+            match self.create_in(&zk, dir, base, &prefix, owner).await {
+                // What the old session may have created is its server's to delete: never adopt it.
+                Err(Error::SessionExpired(_)) if owner.is_some() && self.client.pin.is_none() => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// The handle for one attempt. That for an ephemeral node is bound to the session that will own it.
+    async fn bound_client(&self) -> Result<(Client, Option<SessionId>)> {
+        if self.mode != Mode::Ephemeral {
+            return Ok((self.client.clone(), None));
+        }
+        let session = match (self.client.pin, self.client.session_id()) {
+            (Some(pin), _) => pin,
+            (None, SessionId::NONE) => self.client.connected().await?,
+            (None, session) => session,
+        };
+        Ok((self.client.pinned_to(session), Some(session)))
+    }
+
+    /// Creates the node within one session.
+    async fn create_in(
+        &self,
+        zk: &Client,
+        dir: &str,
+        base: &str,
+        prefix: &str,
+        owner: Option<SessionId>,
+    ) -> Result<Created> {
+        // From the first request on, whatever was created is ours or is deleted: also when this is dropped.
+        let mut pending = PendingNode { client: zk, dir, prefix, owner, armed: true };
+        let path = join(dir, &format!("{prefix}{base}"));
+        loop {
+            match self.create(zk, &path).await {
+                // The server answered, but asks for patience.
+                Err(error) if error.is_retryable() && error.code().is_some() => sleep(PATIENCE).await,
+                Err(error) if error.is_retryable() => {}
+                // An error proves that nothing was created, or that the node went with its session.
+                created => {
+                    pending.armed = false;
+                    return created;
                 }
-                Err(error) => error,
-            };
-            if !error.may_have_been_applied() && !error.is_retryable() {
-                // Proves that nothing was created, except for a session that took its nodes with it.
-                pending.disarm();
-                return Err(error);
             }
             let found = loop {
-                let now = self.client.connected().await?;
-                if self.mode == Mode::Ephemeral && now != session {
-                    break None;
-                }
-                match self.find(dir, &prefix, session).await {
-                    Err(e) if e.is_retryable() => continue,
-                    found => break found?,
+                let found = match zk.connected().await {
+                    Ok(_) => self.find(zk, dir, prefix, owner).await,
+                    Err(error) => Err(error),
+                };
+                match found {
+                    Err(error) if error.is_retryable() => {}
+                    Err(error) => {
+                        pending.armed = !error.is_session_fatal();
+                        return Err(error);
+                    }
+                    Ok(found) => break found,
                 }
             };
             if let Some(created) = found {
-                pending.disarm();
+                pending.armed = false;
                 return Ok(created);
-            }
-            let now = self.client.session_id();
-            if self.mode == Mode::Ephemeral && now != session {
-                // What the old session may have created is its server's to delete: never adopt it.
-                pending.disarm();
-                session = now;
-                if let Protection::Curator = protection {
-                    prefix = self.prefix(&protection);
-                }
-                pending = PendingNode::new(&self.client, dir, &prefix, self.owner(session));
             }
         }
     }
@@ -168,14 +198,16 @@ impl CreateTask {
         }
     }
 
-    fn owner(&self, session: SessionId) -> Option<SessionId> {
-        (self.mode == Mode::Ephemeral).then_some(session)
-    }
-
     /// Looks for the node of a create with unknown outcome. The sync is needed because another server may lag
     /// behind what the lost connection's server has applied.
-    async fn find(&self, dir: &str, prefix: &str, session: SessionId) -> Result<Option<Created>> {
-        let names = match self.client.linearizable().children(dir).await {
+    async fn find(
+        &self,
+        zk: &Client,
+        dir: &str,
+        prefix: &str,
+        owner: Option<SessionId>,
+    ) -> Result<Option<Created>> {
+        let names = match zk.linearizable().children(dir).await {
             Err(e) if e.is_no_node() => return Ok(None),
             listed => listed?.0,
         };
@@ -184,14 +216,14 @@ impl CreateTask {
         let mut found: Option<Created> = None;
         for name in names {
             let path = join(dir, &name);
-            let Some(stat) = self.client.exists(&path).await? else { continue };
-            if self.mode == Mode::Ephemeral && stat.ephemeral_owner != session.0 {
+            let Some(stat) = zk.exists(&path).await? else { continue };
+            if owner.is_some_and(|owner| stat.ephemeral_owner != owner.0) {
                 continue;
             }
             match found {
                 None => found = Some(Created { path, stat }),
                 // The lowest number is the one to keep.
-                Some(_) => drop(self.client.delete(&path).if_exists().send()),
+                Some(_) => drop(zk.delete(&path).if_exists().send()),
             }
         }
         Ok(found)
@@ -202,20 +234,10 @@ impl CreateTask {
 struct PendingNode<'a> {
     client: &'a Client,
     dir: &'a str,
-    prefix: String,
+    prefix: &'a str,
     /// The session of an ephemeral node.
     owner: Option<SessionId>,
     armed: bool,
-}
-
-impl<'a> PendingNode<'a> {
-    fn new(client: &'a Client, dir: &'a str, prefix: &str, owner: Option<SessionId>) -> Self {
-        PendingNode { client, dir, prefix: prefix.to_owned(), owner, armed: true }
-    }
-
-    fn disarm(&mut self) {
-        self.armed = false;
-    }
 }
 
 impl Drop for PendingNode<'_> {
@@ -223,7 +245,7 @@ impl Drop for PendingNode<'_> {
         if !self.armed {
             return;
         }
-        let (dir, prefix) = (self.dir.to_owned(), self.prefix.clone());
+        let (dir, prefix) = (self.dir.to_owned(), self.prefix.to_owned());
         let cleanup = match self.owner {
             Some(_) => Cleanup::DeleteByGuid { dir, prefix },
             None => Cleanup::DeletePersistentByGuid { dir, prefix },

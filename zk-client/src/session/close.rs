@@ -26,6 +26,7 @@ pub(super) struct Closing {
     /// The last moment; the first half of the time is for the cleanup queue.
     deadline: Instant,
     half: Instant,
+    half_is_over: bool,
     after: Duration,
     sent: bool,
     pub(super) failed: Option<Error>,
@@ -42,6 +43,7 @@ impl Session {
             kind,
             deadline: now + after,
             half: now + after / 2,
+            half_is_over: false,
             after,
             sent: false,
             failed: None,
@@ -65,7 +67,7 @@ impl Session {
 
     pub(super) fn close_deadline(&self) -> Option<Instant> {
         let closing = self.closing.as_ref()?;
-        let waits_for_cleanup = !closing.sent && !self.cleanup.is_empty();
+        let waits_for_cleanup = !closing.half_is_over && !closing.sent && !self.cleanup.is_empty();
         Some(if waits_for_cleanup { closing.half } else { closing.deadline })
     }
 
@@ -86,12 +88,13 @@ impl Session {
             self.finish(Failure::Closed, u64::MAX);
             return;
         }
+        closing.half_is_over = now >= closing.half;
         match (closing.kind, self.phase) {
             (CloseKind::Close, Phase::Down) if self.id == zk_proto::SessionId::NONE => {
                 self.finish(Failure::Closed, 0);
             }
             (CloseKind::Close, Phase::Up) => {
-                let cleaned = self.cleanup.is_empty() || self.read_only || now >= closing.half;
+                let cleaned = self.cleanup.is_empty() || self.read_only || closing.half_is_over;
                 if cleaned && !closing.sent && !self.outbox.has_parked() {
                     closing.sent = true;
                     let target = Target::CloseSession;

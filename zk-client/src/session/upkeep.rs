@@ -38,7 +38,8 @@ impl Session {
     /// When [`upkeep`](Self::upkeep) has something to do even if nothing comes from the server.
     pub(crate) fn deadline_up(&self) -> Option<Instant> {
         let lease = self.next_lease_write.filter(|_| self.lease_path().is_some());
-        [lease, self.cleanup.next_retry(), self.close_deadline()].into_iter().flatten().min()
+        let cleanup = self.cleanup.next_retry().filter(|_| !self.read_only);
+        [lease, cleanup, self.close_deadline()].into_iter().flatten().min()
     }
 
     /// Keeps the session alive on an idle connection.

@@ -243,3 +243,75 @@ async fn ping_proof_writes_nothing() {
     assert!(peer.is_quiet(T).await);
     assert!(zk.lease_deadline() > start + T, "answered pings are enough");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_ping_is_not_repeated() {
+    let (builder, listener) = script();
+    let zk = builder.session_timeout(Duration::from_secs(60)).lazy().unwrap();
+    let mut listener = listener;
+    let mut peer = listener.accept().await;
+    peer.connect_request().await;
+    peer.answer_connect(SESSION, Duration::from_secs(60)).await;
+    zk.connected().await.unwrap();
+    let start = Instant::now();
+    assert_eq!(peer.any().await.op, OpCode::Ping);
+    assert_eq!(start.elapsed().as_secs(), 10);
+    // Events are signs of life, and answer no ping.
+    for _ in 0..5 {
+        sleep(Duration::from_secs(15)).await;
+        peer.event(zk_proto::EventType::NodeCreated, "/x").await;
+    }
+    assert!(timeout(Duration::from_secs(39), peer.any()).await.is_err());
+    assert!(listener.is_quiet());
+    listener.accept().await;
+    assert_eq!(start.elapsed().as_secs(), 10 + 75 + 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_without_a_server_waits_quietly_for_it() {
+    let (zk, peer, mut listener) = connected().await;
+    let mut states = zk.states();
+    zk.testing().pause_dialing(true);
+    drop(peer);
+    states.changed().await.unwrap();
+    let cleaned = zk.delete("/a").in_background();
+    let testing = zk.clone();
+    let close = tokio::spawn(zk.close());
+    // Past the half of the time that is for the deletions; a busy wait would never let it pass.
+    sleep(T * 3 / 4).await;
+    testing.testing().pause_dialing(false);
+    let mut peer = listener.accept_again().await;
+    let mut seen = vec![peer.serve().await.op, peer.serve().await.op];
+    seen.sort_by_key(|op| *op as i32);
+    assert_eq!(seen, [OpCode::CloseSession, OpCode::Delete]);
+    close.await.unwrap().unwrap();
+    cleaned.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_only_server_is_not_asked_to_delete() {
+    let (builder, mut listener) = script();
+    let zk = builder.read_only(true).lazy().unwrap();
+    let mut peer = listener.accept().await;
+    peer.connect_request().await;
+    peer.answer_connect(SESSION, T).await;
+    zk.connected().await.unwrap();
+    let _cleaned = zk.delete("/a").in_background();
+    let delete = peer.expect(OpCode::Delete, "/a").await;
+    peer.fail(&delete, ErrorCode::THROTTLED_OP).await;
+    drop(peer);
+    let mut peer = listener.accept().await;
+    peer.connect_request().await;
+    peer.answer_connect_mode(SESSION, T, true).await;
+    let quiet = async {
+        let mut probes = 0;
+        while probes < 5 {
+            drop(listener.accept().await);
+            probes += 1;
+        }
+    };
+    tokio::select! {
+        () = quiet => {}
+        request = peer.next() => panic!("{request:?}"),
+    }
+}
