@@ -173,7 +173,7 @@ where
     S::Sent: Send,
     F: Fn(usize) -> S,
 {
-    let (swarm, _) = Swarm::open(server, load.connections, load.session_timeout_ms)?;
+    let swarm = Swarm::open(server, load.connections, load.session_timeout_ms)?;
     let threads = load.threads.clamp(1, load.connections.max(1));
     let mut groups: Vec<Vec<Client<S>>> = (0..threads).map(|_| Vec::new()).collect();
     for (index, conn) in swarm.into_conns()?.into_iter().enumerate() {

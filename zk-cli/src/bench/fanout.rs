@@ -40,7 +40,7 @@ pub fn run(
 ) -> Result<Fanout> {
     space.create_nodes(server, "watched", 1, &space.value)?;
     let path = format!("{}/watched/{}", space.root, wire::slot_text(0));
-    let (mut swarm, _) = Swarm::open(server, watchers, session_timeout_ms)?;
+    let mut swarm = Swarm::open(server, watchers, session_timeout_ms)?;
     let arm = Template::new(&Request::GetData { path: path.as_str().into(), watch: true });
     let mut fanout = Fanout {
         all_told: Latencies::new(),

@@ -393,7 +393,7 @@ fn bulk(args: &TargetArgs, nodes: u32, size: usize) -> Result<Faults> {
 }
 
 fn open(args: &TargetArgs, sessions: usize) -> Result<Faults> {
-    let (swarm, opening) = Swarm::open(args.resolve()?.address, sessions, args.session_timeout)?;
+    let (swarm, opening) = Swarm::open_at_once(args.resolve()?.address, sessions, args.session_timeout)?;
     swarm.close();
     let summary = opening.latencies.summary();
     let seconds = opening.elapsed.as_secs_f64();
@@ -410,7 +410,7 @@ fn idle(args: &TargetArgs, sessions: usize, interval: Duration, duration: Durati
     }
     let timeout_ms = i32::try_from(3 * interval.as_millis()).unwrap_or(i32::MAX);
     let before = args.memory()?;
-    let (mut swarm, _) = Swarm::open(target.address, possible, timeout_ms)?;
+    let mut swarm = Swarm::open(target.address, possible, timeout_ms)?;
     let per_session = growth(before, args.memory()?, possible as u64);
     let held = hold::idle(&mut swarm, duration, interval, target.pid)?;
     swarm.close();

@@ -97,8 +97,11 @@ fn watch(data_dir: &Path, stop: &AtomicBool) -> Vec<(Instant, Instant)> {
         named.filter(|(name, _)| name.contains("snapshot")).collect()
     };
     let old = sizes();
-    // A file that is written under another name first is the same snapshot: what follows the zxid goes.
-    let key = |name: &str| name.split('.').take(2).collect::<Vec<_>>().join(".");
+    // A file that is written under another name first is the same snapshot: only the zxid counts.
+    let key = |name: &str| {
+        let from = name.find("snapshot").unwrap_or(0);
+        name[from..].split('.').take(2).collect::<Vec<_>>().join(".")
+    };
     let mut seen: BTreeMap<String, (u64, Instant, Instant)> = BTreeMap::new();
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();

@@ -14,8 +14,14 @@ use super::wire;
 /// Longest wait for something that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often open sessions ping while others are being opened.
+const PING_WHILE_OPENING: Duration = Duration::from_secs(3);
+
 /// Connections that are begun again, per session, before there seems to be no server.
 const AGAIN_MAX_EACH: u64 = 20;
+
+/// Sessions that are opened at the same time when it does not matter: fewer than the shortest backlog.
+const GENTLE: usize = 40;
 
 /// Connects that are begun before the answers that have come meanwhile are looked at.
 const CONNECT_BATCH: usize = 128;
@@ -41,10 +47,29 @@ pub struct Opening {
 }
 
 impl Swarm {
+    /// Opens `count` sessions, [`GENTLE`] at a time.
+    pub fn open(server: SocketAddr, count: usize, session_timeout_ms: i32) -> Result<Swarm> {
+        Ok(Self::open_by(server, count, GENTLE, session_timeout_ms)?.0)
+    }
+
     /// Opens `count` sessions as fast as connects can be begun, without waiting for one another.
+    pub fn open_at_once(
+        server: SocketAddr,
+        count: usize,
+        session_timeout_ms: i32,
+    ) -> Result<(Swarm, Opening)> {
+        Self::open_by(server, count, count, session_timeout_ms)
+    }
+
+    /// Opens `count` sessions, at most `parallel` at a time.
     /// A connection that breaks first (the kernel resets some when the server's backlog overflows) is begun
     /// again. Fails when a session is refused, or when for a minute none is opened.
-    pub fn open(server: SocketAddr, count: usize, session_timeout_ms: i32) -> Result<(Swarm, Opening)> {
+    fn open_by(
+        server: SocketAddr,
+        count: usize,
+        parallel: usize,
+        session_timeout_ms: i32,
+    ) -> Result<(Swarm, Opening)> {
         let mut swarm = Swarm {
             epoll: Epoll::new().context("epoll")?,
             events: Events::new(),
@@ -55,20 +80,29 @@ impl Swarm {
         let mut latencies = Latencies::new();
         let mut begun: Vec<Instant> = Vec::with_capacity(count);
         let mut has_session = vec![false; count];
-        let (mut opened, mut again) = (0, 0);
+        let (mut opened, mut again, mut pings) = (0usize, 0u64, 0usize);
         let mut refused = false;
         let start = Instant::now();
-        let mut last_opened = start;
-        while opened < count {
-            for _ in 0..CONNECT_BATCH.min(count - begun.len()) {
+        let (mut last_opened, mut last_ping) = (start, start);
+        while opened < count || pings > 0 {
+            let may_begin = (count - begun.len()).min((opened + parallel).saturating_sub(begun.len()));
+            for _ in 0..may_begin.min(CONNECT_BATCH) {
                 begun.push(Instant::now());
                 let conn = swarm.connect(server, begun.len() - 1, session_timeout_ms)?;
                 swarm.conns.push(conn);
             }
-            let wait = if begun.len() < count { Duration::ZERO } else { Duration::from_millis(100) };
+            let wait = if begun.len() < count.min(opened + parallel) {
+                Duration::ZERO
+            } else {
+                Duration::from_millis(100)
+            };
             swarm.pump(wait, |index, frame, _| {
+                if has_session[index] {
+                    pings = pings.saturating_sub(1);
+                    return;
+                }
                 let answer = ConnectResponse::decode(&mut Reader::new(frame));
-                refused |= answer.is_ok_and(|answer| answer.timeout_ms <= 0);
+                refused |= !answer.is_ok_and(|answer| answer.timeout_ms > 0);
                 latencies.record_duration(begun[index].elapsed());
                 has_session[index] = true;
                 opened += 1;
@@ -76,6 +110,11 @@ impl Swarm {
             })?;
             if refused {
                 return Err(Error::Refused);
+            }
+            // A server that is slow to accept may need longer for all than the first sessions live.
+            if opened < count && last_ping.elapsed() > PING_WHILE_OPENING {
+                last_ping = Instant::now();
+                pings += swarm.ping(|index| has_session.get(index) == Some(&true))?;
             }
             for index in std::mem::take(&mut swarm.closed) {
                 if has_session[index] {
@@ -92,6 +131,20 @@ impl Swarm {
             }
         }
         Ok((swarm, Opening { latencies, elapsed: start.elapsed(), again }))
+    }
+
+    /// Sends a ping on each wanted session; how many that were.
+    fn ping(&mut self, wanted: impl Fn(usize) -> bool) -> Result<usize> {
+        let ping = wire::ping();
+        let mut sent = 0;
+        for (index, conn) in self.conns.iter_mut().enumerate().filter(|(index, _)| wanted(*index)) {
+            conn.out.extend_from_slice(&ping);
+            sent += 1;
+            if matches!(conn.flush(), Ok(false)) {
+                self.epoll.set_writable(&*conn, index, true).context("epoll")?;
+            }
+        }
+        Ok(sent)
     }
 
     fn connect(&self, server: SocketAddr, index: usize, session_timeout_ms: i32) -> Result<Conn> {

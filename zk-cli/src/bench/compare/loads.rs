@@ -16,6 +16,9 @@ use crate::bench::{fanout, storm};
 const VALUE_BYTES: usize = 1024;
 const CONNECTIONS: usize = 50;
 
+/// Requests per second of the open loops of M1, at most.
+const MODERATE_RATE: f64 = 20_000.0;
+
 /// Lines whose value is answers per second of the server's CPU time: line, key, workload, depth.
 const THROUGHPUTS: &[(&str, &str, Workload, usize)] = &[
     ("G1", "get", Workload::Get, 8),
@@ -92,12 +95,14 @@ fn mixed(turn: &mut Turn<'_>) -> Result<()> {
     }
     if turn.wants("M1") {
         turn.record("M1", "get-p50", outcome.latencies(0).summary().p50_us, detail(&outcome))?;
-        // At half of what the mix reaches, so that neither of the two loads is at its limit.
-        let load = turn.load(CONNECTIONS, Pace::Open { per_second: outcome.per_second() / 2.0 });
+        // A rate that neither of the two loads has trouble with, and at which few gets stand behind a set of
+        // their own connection: what is left is whether they wait for those of others.
+        let rate = MODERATE_RATE.min(outcome.per_second() / 2.0);
+        let load = turn.load(CONNECTIONS, Pace::Open { per_second: rate });
         let mix = turn.run("M1-mix", VALUE_BYTES, Workload::Mixed(0.9), &load)?;
         let pure = turn.run("M1-get", VALUE_BYTES, Workload::Get, &load)?;
         let [mix_p50, pure_p50] = [&mix, &pure].map(|o| o.latencies(0).summary().p50_us);
-        let detail = json!({ "mix": detail(&mix), "pure": detail(&pure) });
+        let detail = json!({ "rate": rate, "mix": detail(&mix), "pure": detail(&pure) });
         turn.record("M1", "beside-pure", mix_p50 / pure_p50, detail)?;
     }
     Ok(())
@@ -130,7 +135,7 @@ fn connect_storm(turn: &mut Turn<'_>) -> Result<()> {
 
 fn open_at_once(turn: &mut Turn<'_>) -> Result<()> {
     let count = turn.scale().sessions;
-    let (swarm, opening) = Swarm::open(turn.server.target().address, count, SESSION_TIMEOUT_MS)?;
+    let (swarm, opening) = Swarm::open_at_once(turn.server.target().address, count, SESSION_TIMEOUT_MS)?;
     swarm.close();
     let summary = opening.latencies.summary();
     let detail = json!({ "sessions": count, "seconds": opening.elapsed.as_secs_f64(), "again": opening.again, "open": summary });

@@ -22,10 +22,10 @@ pub fn idle_sessions(turn: &mut Turn<'_>) -> Result<()> {
     let Scale { sessions, idle, .. } = turn.scale();
     let timeout_ms = 3 * INTERVAL.as_millis() as i32;
     // What the first sessions make a server load and allocate is not the price of a session.
-    let (first, _) = Swarm::open(address, sessions / 10, timeout_ms)?;
+    let first = Swarm::open(address, sessions / 10, timeout_ms)?;
     first.close();
     let before = turn.server.live_memory()?;
-    let (mut swarm, _) = Swarm::open(address, sessions, timeout_ms)?;
+    let mut swarm = Swarm::open(address, sessions, timeout_ms)?;
     let after = turn.server.live_memory()?;
     if turn.wants("S3") {
         let bytes = (after as f64 - before as f64) / sessions as f64;
@@ -50,7 +50,7 @@ pub fn many_sessions(turn: &mut Turn<'_>) -> Result<()> {
     let Scale { sessions_many, idle, .. } = turn.scale();
     let sessions = hold::sessions_possible(sessions_many);
     let empty = turn.server.memory()?.rss;
-    let (mut swarm, opening) = Swarm::open(address, sessions, 3 * INTERVAL.as_millis() as i32)?;
+    let mut swarm = Swarm::open(address, sessions, 3 * INTERVAL.as_millis() as i32)?;
     let held = hold::idle(&mut swarm, idle, INTERVAL, pid)?;
     turn.add_faults(&held.faults);
     let rss = turn.server.memory()?.rss;
@@ -59,7 +59,6 @@ pub fn many_sessions(turn: &mut Turn<'_>) -> Result<()> {
         "sessions": sessions,
         "empty_rss": empty,
         "rss": rss,
-        "open_seconds": opening.elapsed.as_secs_f64(),
         "ping": held.pings.summary(),
     });
     let mut scale = 1.0;
