@@ -3,7 +3,7 @@
 use zk_proto::{
     Acl, AddWatchMode, AuthPacket, ErrorCode, MultiOp, MultiResult, Perms, Request, Response, Zxid,
 };
-use zk_tests::wire::{Session, create_with_acl};
+use zk_tests::wire::{Session, Wire, create_with_acl};
 
 use crate::scene::Scene;
 
@@ -179,6 +179,22 @@ fn acl_hashes_are_shown_to_administrators_only() {
     let mut other = Session::open(scene.addr());
     assert_eq!(digest(&mut other), "owner:x");
     assert!(digest(&mut owner).len() > "owner:x".len());
+    scene.finish();
+}
+
+#[test]
+fn log_injection_through_paths_of_watches() {
+    let scene = Scene::new(&[]);
+    let mut session = Session::open(scene.addr());
+    // addWatch does not look at its path.
+    for path in ["/x\n/forged", "/x\r\n/forged", "/x\u{1b}[2J/forged"] {
+        assert_eq!(session.add_watch(path, AddWatchMode::Persistent).err(), 0);
+    }
+    for word in ["wchp", "wchc", "dump"] {
+        let text = Wire::four_letter_word(scene.addr(), word);
+        assert!(text.lines().all(|line| !line.trim().starts_with("/forged")), "{word}: {text:?}");
+        assert!(!text.contains('\u{1b}') && !text.contains('\r'), "{word}: {text:?}");
+    }
     scene.finish();
 }
 

@@ -237,7 +237,7 @@ pub fn wchc<'a, Paths: IntoIterator<Item = &'a str>>(
     for (id, paths) in sessions {
         line(&mut text, format_args!("0x{:x}", id.0));
         for path in paths {
-            line(&mut text, format_args!("\t{path}"));
+            line(&mut text, format_args!("\t{}", OneLine(path)));
         }
     }
     text.push('\n');
@@ -250,7 +250,7 @@ pub fn wchp<'a, Sessions: IntoIterator<Item = SessionId>>(
 ) -> String {
     let mut text = String::new();
     for (path, sessions) in paths {
-        line(&mut text, format_args!("{path}"));
+        line(&mut text, format_args!("{}", OneLine(path)));
         for id in sessions {
             line(&mut text, format_args!("\t0x{:x}", id.0));
         }
@@ -292,6 +292,19 @@ pub fn hash(digests: impl IntoIterator<Item = TreeDigest>) -> String {
 pub(super) fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
     append(text, content);
     text.push('\n');
+}
+
+/// The path of a watch, which need not be one of a node: control characters are escaped, so that no client can
+/// forge lines of a report.
+struct OneLine<'a>(&'a str);
+
+impl std::fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for c in self.0.chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
+        }
+        Ok(())
+    }
 }
 
 fn append(text: &mut String, content: std::fmt::Arguments<'_>) {
