@@ -8,6 +8,7 @@ super_digest='super:D/InIHSb7yEEbrWz8b9l71RjZJU=' # super:test
 server_pids=()
 skipped=77 # exit status of a check that cannot run here
 zk_server=${zk_server:-${CARGO_TARGET_DIR:-$repo/target}/release/zk-server}
+export LC_ALL=C.UTF-8 TZ=UTC
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -38,6 +39,9 @@ need_packages() {
         return 1
     }
 }
+
+# For short programs, and without their log.
+quiet_java=(java -XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=off -Dlog4j2.level=OFF)
 
 need_java() {
     command -v javac >/dev/null || need_packages default-jdk-headless
@@ -81,6 +85,15 @@ need_newest() {
     touch "$newest/complete"
 }
 
+# What a server or client of that kind needs; a check that cannot have it is skipped.
+need_apache() { # kind
+    case $1 in
+    ours) ;;
+    3.8) need_java && need_packages libzookeeper-java ;;
+    *) need_java && { need_newest || exit "$skipped"; } ;;
+    esac
+}
+
 classpath() { # 3.8 | 3.9.5
     case $1 in
     3.8)
@@ -114,20 +127,27 @@ while True:
 P
 }
 
-# A program that is talked to in lines: `await_line` reads what it prints, `echo ... >&"$to_program"` answers.
-talk_to() { # command...
+# A program that is talked to in lines: `tell` says one, `hear` waits for answers. What it prints goes to LOG.
+talk_to() { # log command...
+    program_log=$1
+    shift
     coproc program { exec "$@" 2>&1; }
     server_pids+=("$program_PID")
     exec {from_program}<&"${program[0]}" {to_program}>&"${program[1]}"
 }
 
-# Reads until that very line; what comes before goes to LOG. Fails when the program ends or is silent too long.
-await_line() { # line log seconds
-    local line
-    while IFS= read -r -t "$3" -u "$from_program" line; do
-        printf '%s\n' "$line" >>"$2"
-        [ "$line" = "$1" ] && return 0
+tell() { # line
+    printf '%s\n' "$1" >&"$to_program"
+}
+
+# Reads until COUNT lines match. Fails when the program ends or is silent for SECONDS.
+hear() { # pattern [count [seconds]]
+    local line n=0
+    while IFS= read -r -t "${3:-20}" -u "$from_program" line; do
+        printf '%s\n' "$line" >>"$program_log"
+        [[ $line =~ $1 ]] && n=$((n + 1)) && [ "$n" -ge "${2:-1}" ] && return 0
     done
+    say "no answer like '$1':" "$(tail -n 20 "$program_log")"
     return 1
 }
 
@@ -158,7 +178,7 @@ wait_serving() { # port pid
     return 1
 }
 
-# Writes DIR/zoo.cfg (further lines from the arguments) and starts a server on it. Sets `pid`.
+# Writes DIR/zoo.cfg, further lines from the arguments.
 write_config() { # dir port lines...
     local dir=$1 port=$2
     shift 2
@@ -170,34 +190,34 @@ write_config() { # dir port lines...
     } >"$dir/zoo.cfg"
 }
 
-start_apache() { # version dir port lines...
-    local version=$1 dir=$2 port=$3
-    shift 2
-    write_config "$dir" "$@"
-    java -Xmx512m -cp "$(classpath "$version")" -Dzookeeper.DigestAuthenticationProvider.superDigest="$super_digest" \
-        org.apache.zookeeper.server.quorum.QuorumPeerMain "$dir/zoo.cfg" >>"$dir/server.log" 2>&1 &
-    pid=$!
-    server_pids+=("$pid")
-    wait_serving "$port" "$pid" || { tail -n 20 "$dir/server.log" >&2; return 1; }
-}
-
-start_ours() { # dir port lines...
-    local dir=$1 port=$2
-    write_config "$@"
-    "$zk_server" "$dir/zoo.cfg" >>"$dir/server.log" 2>&1 &
-    pid=$!
-    server_pids+=("$pid")
-    wait_serving "$port" "$pid" || { tail -n 20 "$dir/server.log" >&2; return 1; }
-}
-
-# start KIND DIR PORT LINES...: ours, 3.8 or 3.9.5.
-start() {
-    local kind=$1
-    shift
-    case $kind in
-    ours) start_ours "$@" ;;
-    *) start_apache "$kind" "$@" ;;
+# What starts a server of a kind (ours, 3.8 or 3.9.5) on DIR/zoo.cfg. Sets `command`.
+server_command() { # kind dir
+    case $1 in
+    ours) command=("$zk_server" "$2/zoo.cfg") ;;
+    *)
+        command=(java -Xmx512m -cp "$(classpath "$1")"
+            -Dzookeeper.DigestAuthenticationProvider.superDigest="$super_digest"
+            org.apache.zookeeper.server.quorum.QuorumPeerMain "$2/zoo.cfg")
+        ;;
     esac
+}
+
+# start KIND DIR PORT LINES...: a server that serves when this returns. Sets `pid`.
+start() {
+    local kind=$1 dir=$2 port=$3 command
+    shift
+    need_apache "$kind" || return
+    write_config "$@"
+    server_command "$kind" "$dir"
+    "${command[@]}" >>"$dir/server.log" 2>&1 &
+    pid=$!
+    server_pids+=("$pid")
+    wait_serving "$port" "$pid" || { tail -n 20 "$dir/server.log" >&2; return 1; }
+}
+
+# The newest Apache that can be had here: 3.9.5, or else Debian's 3.8.
+newest_apache() {
+    if need_newest; then echo 3.9.5; else echo 3.8; fi
 }
 
 stop_hard() { # pid
