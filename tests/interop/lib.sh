@@ -1,5 +1,5 @@
 # Sourced by the checks: third-party software into a cache outside of the checkout, servers on loopback.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cache=${ZK_INTEROP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/zk-interop}
