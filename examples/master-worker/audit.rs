@@ -8,7 +8,7 @@ use zk_client::{Client, Event, EventKind, Watch};
 
 use super::client::Answer;
 use super::corpus::{Corpus, Piece};
-use super::error::Result;
+use super::error::{Result, try_again};
 use super::nodes;
 
 /// Something that must hold, and whether it does.
@@ -138,7 +138,9 @@ impl Auditor {
 
     /// Takes in what was committed so far, and returns what was seen.
     pub async fn finish(mut self) -> Result<History> {
-        self.zk.sync(nodes::ASSIGN).await?;
+        while let Err(error) = self.zk.sync(nodes::ASSIGN).await {
+            try_again(&self.zk, error).await?;
+        }
         for watch in [&mut self.assign, &mut self.tasks] {
             while let Some(Some(event)) = watch.next().now_or_never() {
                 self.history.note(&event);
@@ -160,28 +162,18 @@ pub async fn check(
     let mut checks = Vec::new();
     let mut check = |ok: bool, what: String| checks.push(Check { ok, what });
 
-    let (mut with_status, mut added) = (0, 0);
-    let (names, _) = zk.children(nodes::TASKS).await?;
-    for name in &names {
-        let stat = zk.exists(&nodes::task(name)).await?.unwrap_or_default();
-        added += 1;
-        // One child now, and only one change of the children ever: the status came once and stayed.
-        with_status += usize::from(stat.num_children == 1 && stat.cversion == 1);
-    }
+    let tree = loop {
+        match look(zk).await {
+            Ok(tree) => break tree,
+            Err(error) => try_again(zk, error).await?,
+        }
+    };
+    let Tree { tasks, with_status, left } = tree;
     check(
-        added == all && answer.tasks.len() == all,
-        format!("every task was added exactly once ({added} of {all})"),
+        tasks == all && answer.tasks.len() == all,
+        format!("every task was added exactly once ({tasks} of {all})"),
     );
     check(with_status == all, format!("every task has exactly one status ({with_status} of {all})"));
-
-    let mut left = 0;
-    for worker in zk.children(nodes::ASSIGN).await?.0 {
-        match zk.children(&nodes::assignments(&worker)).await {
-            Ok((tasks, _)) => left += tasks.len(),
-            Err(error) if error.is_no_node() => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
     check(left == 0, format!("no assignment is left over ({left})"));
 
     let assignments: usize = history.assigned.values().map(Vec::len).sum();
@@ -206,4 +198,31 @@ pub async fn check(
         format!("the result equals a direct count, word by word ({counted} and {directly} words)"),
     );
     Ok(checks)
+}
+
+/// What is in the tree, counted.
+#[derive(Debug, Default)]
+struct Tree {
+    tasks: usize,
+    with_status: usize,
+    /// Assignments.
+    left: usize,
+}
+
+async fn look(zk: &Client) -> zk_client::Result<Tree> {
+    let mut tree = Tree::default();
+    for task in zk.children(nodes::TASKS).await?.0 {
+        let stat = zk.exists(&nodes::task(&task)).await?.unwrap_or_default();
+        tree.tasks += 1;
+        // One child now, and only one change of the children ever: the status came once and stayed.
+        tree.with_status += usize::from(stat.num_children == 1 && stat.cversion == 1);
+    }
+    for worker in zk.children(nodes::ASSIGN).await?.0 {
+        match zk.children(&nodes::assignments(&worker)).await {
+            Ok((tasks, _)) => tree.left += tasks.len(),
+            Err(error) if error.is_no_node() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(tree)
 }
