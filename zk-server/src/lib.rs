@@ -12,5 +12,6 @@ pub mod storage;
 pub mod tree;
 pub mod txn;
 pub mod watch;
+pub mod zab;
 
 pub use server::{ListenError, Server, ServerBuilder, StartError};

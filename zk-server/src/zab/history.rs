@@ -1,0 +1,1 @@
+//! The recent transactions, for learners that have missed some.

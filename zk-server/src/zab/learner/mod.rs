@@ -1,0 +1,1 @@
+//! A follower or observer of a leader.

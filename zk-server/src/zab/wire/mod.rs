@@ -1,0 +1,1 @@
+//! The bytes between servers: election port and quorum port.
