@@ -7,6 +7,8 @@ use crate::config::FourLetterWhitelist;
 /// Settings of the I/O threads.
 #[derive(Debug, Clone)]
 pub(crate) struct NetOptions {
+    /// Whether this server is a member of an ensemble.
+    pub member: bool,
     /// Largest frame accepted, `jute.maxbuffer`.
     pub(crate) frame_max: usize,
     /// Connections per client address.

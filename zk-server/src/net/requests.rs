@@ -146,7 +146,8 @@ impl<'a> IoThread<'a> {
 
     fn on_read(&mut self, slot: u32, xid: i32, op: OpCode, body: &[u8], tree: &mut Option<TreeGuard<'a>>) {
         let Some(conn) = self.slots.get(slot) else { return };
-        if conn.in_core > 0 {
+        // In an ensemble only the leader knows what a sync has to wait for.
+        if conn.in_core > 0 || op == OpCode::Sync && self.net.options.member {
             let (session, auth) = (conn.session, conn.auth.clone());
             let body = self.copy(body);
             let kind = ItemKind::Read { session, xid, op, body, auth };

@@ -1,32 +1,38 @@
 //! The replica: sessions, PREPARE, the order of transactions and their application as one deterministic state
 //! machine. Input comes through [`Replica::step`]; what it wants done goes out through [`Shell`].
 //!
-//! It has no clock, no socket, no file and no random numbers of its own. Standalone for now: an appended
-//! transaction is committed as soon as it is durable.
+//! It has no clock, no socket, no file and no random numbers of its own. What it does depends on its [`Role`]: a
+//! standalone server and a leader prepare transactions, a follower or observer passes requests on to its leader
+//! and applies what comes back. See [`ensemble`] for the calls that only members of an ensemble need.
 
+pub mod ensemble;
 pub mod messages;
+mod pipeline;
 pub mod prepare;
 pub mod read;
 mod shared;
+mod waiting;
 mod watching;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use zk_proto::jute::frame;
 use zk_proto::{ErrorCode, OpCode, ReplyHeader, SessionId, Zxid};
 
+pub use self::ensemble::{Role, Upstream};
 use self::messages::{
     Input, IoThread, Item, ItemKind, Letter, Mail, Now, Shell, Submission, slot_of, thread_of,
 };
+pub use self::pipeline::Records;
+use self::pipeline::{Deferred, DeferredKind, Origin, Pipeline};
 use self::prepare::{Prepare, PrepareOptions, WriteRequest};
 use self::read::{ReadEnv, ReadRequest, answer};
 pub use self::shared::Shared;
+use self::waiting::{Done, WaitingRequests, What};
 use self::watching::WatchCollector;
 use crate::auth::ConnAuth;
 use crate::session::{self, SessionIdGenerator, SessionTracker};
-use crate::storage::record;
 use crate::tree::Tree;
 use crate::txn;
 use crate::watch::ConnId;
@@ -60,49 +66,6 @@ pub struct ReplicaOptions {
     pub io_threads: usize,
 }
 
-/// A transaction that was appended and is not applied yet.
-#[derive(Debug)]
-struct Appended {
-    zxid: Zxid,
-    /// The payload within its batch.
-    payload: std::ops::Range<usize>,
-    origin: Origin,
-    /// Reads of the same connection that wait behind it.
-    then: Vec<Deferred>,
-}
-
-/// Who waits for a transaction.
-#[derive(Debug)]
-enum Origin {
-    /// A client's request.
-    Request { conn: ConnId, xid: i32, close: bool },
-    /// A handshake.
-    Connect { conn: ConnId, session: SessionId, timeout_ms: i32 },
-    /// The server itself: expiry, containers.
-    Server,
-}
-
-/// A read behind a write of its connection.
-#[derive(Debug)]
-struct Deferred {
-    conn: ConnId,
-    what: DeferredKind,
-}
-
-#[derive(Debug)]
-enum DeferredKind {
-    Read { session: SessionId, xid: i32, op: OpCode, body: Vec<u8>, auth: Arc<ConnAuth> },
-    Canned { frame: Vec<u8>, close: bool },
-    Released,
-}
-
-/// One append to the log.
-#[derive(Debug)]
-struct Batch {
-    bytes: Bytes,
-    txns: VecDeque<Appended>,
-}
-
 /// What the replica knows of a connection.
 #[derive(Debug, Clone, Copy, Default)]
 struct ConnState {
@@ -115,20 +78,27 @@ struct ConnState {
 pub struct Replica {
     shared: Arc<Shared>,
     options: ReplicaOptions,
+    role: Role,
     prepare: Prepare,
+    /// All sessions on a leader and a standalone server, those of its own clients elsewhere.
     sessions: SessionTracker,
     session_ids: SessionIdGenerator,
-    batches: VecDeque<Batch>,
-    /// Position of the first transaction in `batches`, and behind the last.
-    applied: u64,
-    appended: u64,
-    durable: Zxid,
+    pipeline: Pipeline,
+    /// Answers that somebody else decides.
+    waiting: WaitingRequests,
+    /// Handshakes: sessions that a transaction of the leader will open.
+    connecting: BTreeMap<SessionId, ConnId>,
+    /// Handshakes: sessions whose owner the leader is asked for, oldest first.
+    revalidating: VecDeque<ensemble::Revalidating>,
+    /// Sessions heard of since the leader was told last.
+    touched: BTreeMap<SessionId, i32>,
+    /// Connections that wait for a sync, in the order in which the leader was asked.
+    syncing: VecDeque<ConnId>,
+    /// For the rest of the ensemble.
+    upstream: Vec<Upstream>,
     conns: Vec<Vec<ConnState>>,
     mail: Vec<Mail>,
     reported_until: Vec<u64>,
-    /// The append that is being put together.
-    open: Vec<u8>,
-    open_txns: VecDeque<Appended>,
     since_snapshot: SinceSnapshot,
     next_sweep_ms: Option<u64>,
     sweep: VecDeque<String>,
@@ -145,38 +115,30 @@ struct SinceSnapshot {
 }
 
 impl Replica {
-    /// Takes over a recovered tree; its sessions get a full timeout from `now` on.
+    /// Takes over a recovered tree, as a standalone server; its sessions get a full timeout from `now` on.
     pub fn new(shared: Arc<Shared>, options: ReplicaOptions, now: Now) -> Self {
-        let (prepare, sessions, durable) = {
+        let (prepare, sessions, last) = {
             let tree = shared.tree.read();
-            let mut sessions = SessionTracker::new(options.tick_ms);
-            for (id, timeout_ms) in tree.sessions() {
-                sessions.add(SessionId(id), timeout_ms, session::NO_OWNER, now.mono_ms);
-            }
-            // Ephemerals of sessions that are not open (Apache has left such trees) go with the session that they
-            // name, by a transaction: a tree must not change without one.
-            for (owner, _) in tree.all_ephemerals().filter(|(owner, _)| !tree.has_session(*owner)) {
-                if !sessions.is_tracked(SessionId(owner)) {
-                    sessions.add(SessionId(owner), 1, session::NO_OWNER, now.mono_ms);
-                }
-            }
+            let sessions = all_sessions(&tree, options.tick_ms, now);
             (Prepare::new(options.prepare.clone(), &tree), sessions, tree.last_zxid())
         };
         let threads = options.io_threads;
         let mut replica = Replica {
             shared,
+            role: Role::Standalone,
             prepare,
             sessions,
             session_ids: options.session_ids.clone(),
-            batches: VecDeque::new(),
-            applied: 1,
-            appended: 1,
-            durable,
+            pipeline: Pipeline::new(last),
+            waiting: WaitingRequests::default(),
+            connecting: BTreeMap::new(),
+            revalidating: VecDeque::new(),
+            touched: BTreeMap::new(),
+            syncing: VecDeque::new(),
+            upstream: Vec::new(),
             conns: vec![Vec::new(); threads],
             mail: (0..threads).map(|_| Mail::default()).collect(),
             reported_until: vec![now.mono_ms; threads],
-            open: Vec::new(),
-            open_txns: VecDeque::new(),
             since_snapshot: SinceSnapshot {
                 txns: 0,
                 bytes: 0,
@@ -200,7 +162,7 @@ impl Replica {
 
     /// Transactions that are appended and not applied.
     pub fn outstanding(&self) -> u64 {
-        self.appended - self.applied
+        self.pipeline.outstanding()
     }
 
     /// Takes one input. Never blocks, except for the short locks of [`Shared`].
@@ -208,12 +170,17 @@ impl Replica {
         match input {
             Input::Submit(submission) => self.submit(now, submission),
             Input::Durable(zxid) => {
-                self.durable = self.durable.max(zxid);
-                self.apply_durable(shell);
+                self.pipeline.set_durable(zxid);
+                self.apply_ready(shell);
             }
             Input::Touch { thread, until_ms, sessions } => {
                 for (session, at_ms) in sessions {
                     self.sessions.touch(session, at_ms);
+                    if self.role == Role::Learning
+                        && let Some(timeout_ms) = self.sessions.timeout_ms(session)
+                    {
+                        self.touched.insert(session, timeout_ms);
+                    }
                 }
                 if let Some(reported) = self.reported_until.get_mut(thread) {
                     *reported = (*reported).max(until_ms);
@@ -231,9 +198,18 @@ impl Replica {
         let tree = shared.tree.read();
         for Item { conn, kind } in submission.items {
             let bytes = |span: &messages::Span| &submission.bytes[span.start as usize..span.end as usize];
+            if self.role == Role::Idle && !matches!(kind, ItemKind::Closed) {
+                // Nobody decides; the connection is being closed.
+                continue;
+            }
             match kind {
                 ItemKind::Write { session, xid, op, body, auth } => {
                     self.write(&tree, now, conn, session, xid, op, bytes(&body), &auth);
+                }
+                ItemKind::Read { session, xid, op: OpCode::Sync, body, .. }
+                    if self.role != Role::Standalone =>
+                {
+                    self.sync(conn, session, xid, bytes(&body));
                 }
                 ItemKind::Read { session, xid, op, body, auth } => {
                     let read = DeferredKind::Read { session, xid, op, body: bytes(&body).to_vec(), auth };
@@ -243,14 +219,7 @@ impl Replica {
                     let canned = DeferredKind::Canned { frame: bytes(&frame).to_vec(), close };
                     self.defer(&tree, Deferred { conn, what: canned });
                 }
-                ItemKind::CreateSession { timeout_ms } => {
-                    let session = self.session_ids.next_id();
-                    self.sessions.add(session, timeout_ms, u64::from(conn.0), now.mono_ms);
-                    let origin = Origin::Connect { conn, session, timeout_ms };
-                    self.push(origin, |prepare, out| {
-                        Some(prepare.create_session(session.0, timeout_ms, now, out))
-                    });
-                }
+                ItemKind::CreateSession { timeout_ms } => self.create_session(now, conn, timeout_ms),
                 ItemKind::Reattach { session, passwd, passwd_ok, timeout_ms } => {
                     self.reattach(now, conn, session, passwd_ok.then_some(passwd), timeout_ms);
                 }
@@ -271,6 +240,10 @@ impl Replica {
         body: &[u8],
         auth: &ConnAuth,
     ) {
+        if self.role == Role::Learning {
+            self.forward(conn, session, xid, op, body, auth);
+            return;
+        }
         if self.sessions.is_tracked(session) && self.sessions.owner(session) != Some(u64::from(conn.0)) {
             // The session has moved: closing is the only answer (ZOOKEEPER-710).
             self.letter(conn, Letter::Close { conn, session });
@@ -283,9 +256,24 @@ impl Replica {
             self.sessions.set_closing(session);
         }
         let request = WriteRequest { session: session.0, cxid: xid, op, body, auth, session_check };
-        self.push(Origin::Request { conn, xid, close }, |prepare, out| {
-            Some(prepare.request(tree, now, &request, out))
-        });
+        let origin = if self.waiting.has(conn) {
+            self.waiting.push(conn, What::Write { session, cxid: xid, close });
+            Origin::LookUp
+        } else {
+            Origin::Request { conn, xid, close }
+        };
+        self.push(origin, |prepare, out| Some(prepare.request(tree, now, &request, out)));
+    }
+
+    fn create_session(&mut self, now: Now, conn: ConnId, timeout_ms: i32) {
+        let session = self.session_ids.next_id();
+        if self.role == Role::Learning {
+            self.forward_create_session(conn, session, timeout_ms);
+            return;
+        }
+        self.sessions.add(session, timeout_ms, u64::from(conn.0), now.mono_ms);
+        let origin = Origin::Connect { conn, session, timeout_ms };
+        self.push(origin, |prepare, out| Some(prepare.create_session(session.0, timeout_ms, now, out)));
     }
 
     fn reattach(
@@ -296,59 +284,62 @@ impl Replica {
         passwd: Option<[u8; 16]>,
         timeout_ms: i32,
     ) {
+        let passwd_ok = passwd.is_some_and(|passwd| session::password_matches(session, &passwd));
+        if self.role == Role::Learning && passwd_ok {
+            self.revalidate(conn, session, timeout_ms);
+            return;
+        }
         let known = self.sessions.is_tracked(session) && !self.sessions.is_closing(session);
         // Unlike Apache we look at the password before we close the owner's connection.
-        if !known || !passwd.is_some_and(|passwd| session::password_matches(session, &passwd)) {
+        if !known || !passwd_ok {
             self.letter(conn, Letter::SessionRefused { conn });
             return;
         }
-        let owner = self.sessions.owner(session);
+        self.close_owner(session, Some(conn));
         self.sessions.attach(session, timeout_ms, u64::from(conn.0), now.mono_ms);
-        if let Some(old) = owner.filter(|&old| old != session::NO_OWNER && old != u64::from(conn.0)) {
-            let old = ConnId(old as u32);
-            self.letter(old, Letter::Close { conn: old, session });
-        }
         let passwd = session::password(session);
         self.letter(conn, Letter::SessionReady { conn, session, timeout_ms, passwd });
     }
 
-    /// Appends a transaction to the batch that is being put together.
-    fn push(&mut self, origin: Origin, prepare: impl FnOnce(&mut Prepare, &mut Vec<u8>) -> Option<Zxid>) {
-        let at = self.open.len();
-        let mut zxid = None;
-        record::frame(&mut self.open, |out| zxid = prepare(&mut self.prepare, out));
-        let Some(zxid) = zxid else {
-            self.open.truncate(at);
-            return;
-        };
-        let payload = at + record::PREFIX..self.open.len() - 1;
-        self.since_snapshot.txns += 1;
-        self.since_snapshot.bytes += (self.open.len() - at) as u64;
-        if let Origin::Request { conn, .. } | Origin::Connect { conn, .. } = origin {
-            self.conn(conn).last_write = self.appended;
+    /// Closes the connection of this server that has the session, unless it is `but`.
+    fn close_owner(&mut self, session: SessionId, but: Option<ConnId>) {
+        let owner = self.sessions.owner(session).and_then(ensemble::own_connection);
+        if let Some(old) = owner.filter(|old| Some(*old) != but) {
+            self.letter(old, Letter::Close { conn: old, session });
         }
-        self.appended += 1;
-        self.open_txns.push_back(Appended { zxid, payload, origin, then: Vec::new() });
     }
 
-    /// Does it now, or behind the connection's last write.
-    fn defer(&mut self, tree: &Tree, deferred: Deferred) {
-        let last_write = self.conn(deferred.conn).last_write;
-        if last_write < self.applied {
-            self.resolve(tree, deferred);
+    /// Appends a transaction to the batch that is being put together.
+    fn push(&mut self, origin: Origin, prepare: impl FnOnce(&mut Prepare, &mut Vec<u8>) -> Option<Zxid>) {
+        if self.role == Role::Leading && self.prepare.last_zxid().counter() >= ensemble::COUNTER_MAX {
+            // The epoch is used up; clients lose the connection and find the next leader.
+            self.upstream.push(Upstream::EpochUsedUp);
             return;
         }
-        let mut behind = last_write - self.applied;
-        for batch in &mut self.batches {
-            let len = batch.txns.len() as u64;
-            if behind < len {
-                batch.txns[behind as usize].then.push(deferred);
-                return;
-            }
-            behind -= len;
+        let conn = match origin {
+            Origin::Request { conn, .. } | Origin::Connect { conn, .. } => Some(conn),
+            Origin::LookUp | Origin::Server => None,
+        };
+        let position = self.pipeline.next_position();
+        let prepared = self.pipeline.push(origin, |out| prepare(&mut self.prepare, out));
+        let Some(bytes) = prepared else { return };
+        self.count_for_snapshot(bytes);
+        if let Some(conn) = conn {
+            self.conn(conn).last_write = position;
         }
-        if let Some(appended) = self.open_txns.get_mut(behind as usize) {
-            appended.then.push(deferred);
+    }
+
+    fn count_for_snapshot(&mut self, bytes: usize) {
+        self.since_snapshot.txns += 1;
+        self.since_snapshot.bytes += bytes as u64;
+    }
+
+    /// Does it now, or behind what the connection waits for.
+    fn defer(&mut self, tree: &Tree, deferred: Deferred) {
+        let position = self.conn(deferred.conn).last_write;
+        let deferred = self.waiting.defer(deferred);
+        if let Some(deferred) = deferred.and_then(|deferred| self.pipeline.defer(position, deferred)) {
+            self.resolve(tree, deferred);
         }
     }
 
@@ -359,6 +350,10 @@ impl Replica {
         let close = match what {
             DeferredKind::Released => {
                 mail.letters.push(Letter::Released { conn });
+                return;
+            }
+            DeferredKind::Synced => {
+                self.synced(tree, conn);
                 return;
             }
             DeferredKind::Canned { mut frame, close } => {
@@ -381,95 +376,92 @@ impl Replica {
         mail.letters.push(Letter::Reply { conn, frame, close });
     }
 
-    /// Hands the open batch to the log.
+    /// Hands the open batch to the log, and to the rest of the ensemble.
     fn append(&mut self, shell: &mut dyn Shell) {
-        let (Some(first), Some(last)) = (self.open_txns.front(), self.open_txns.back()) else { return };
-        let (first, last) = (first.zxid, last.zxid);
-        let capacity = self.open.len();
-        let bytes = Bytes::from(std::mem::replace(&mut self.open, Vec::with_capacity(capacity.min(1 << 16))));
-        let txns = std::mem::take(&mut self.open_txns);
-        self.batches.push_back(Batch { bytes: bytes.clone(), txns });
-        shell.append(bytes, first, last);
+        let mut proposals = Vec::new();
+        let wanted = (self.role == Role::Leading).then_some(&mut proposals);
+        if let Some(records) = self.pipeline.take_batch(wanted) {
+            shell.append(records.bytes, records.first, records.last);
+        }
+        if !proposals.is_empty() {
+            self.upstream.push(Upstream::Proposed(proposals));
+        }
     }
 
-    /// Applies what is durable, in sections, each with its letters delivered before readers see it.
-    fn apply_durable(&mut self, shell: &mut dyn Shell) {
+    /// Applies what is committed and durable, in sections, each with its letters delivered before readers see it.
+    fn apply_ready(&mut self, shell: &mut dyn Shell) {
         let shared = self.shared.clone();
-        while self.next_is_durable() {
+        let mut applied = None;
+        while self.pipeline.next_is_ready() {
             let mut tree = shared.tree.write();
             for _ in 0..APPLY_SECTION {
-                if !self.next_is_durable() {
+                if !self.pipeline.next_is_ready() {
                     break;
                 }
                 self.apply_next(&mut tree);
             }
             shared.set_last_zxid(tree.last_zxid());
-            if self.snapshot_due() {
+            applied = Some(tree.last_zxid());
+            // Only what is known to be committed may ever be in a snapshot: not while a synchronisation runs.
+            if self.role != Role::Idle && !self.pipeline.is_staging() && self.snapshot_due() {
                 shell.snapshot(tree.pin());
             }
             self.deliver(shell);
         }
-        self.prepare.applied(self.durable);
-    }
-
-    fn next_is_durable(&mut self) -> bool {
-        while self.batches.front().is_some_and(|batch| batch.txns.is_empty()) {
-            self.batches.pop_front();
+        if let Some(zxid) = applied {
+            self.prepare.applied(zxid);
         }
-        self.batches
-            .front()
-            .and_then(|batch| batch.txns.front())
-            .is_some_and(|appended| appended.zxid <= self.durable)
     }
 
     fn apply_next(&mut self, tree: &mut Tree) {
-        let Some(batch) = self.batches.front_mut() else { return };
-        let Some(Appended { zxid, payload, origin, then }) = batch.txns.pop_front() else { return };
-        let bytes = batch.bytes.clone();
-        // Encoded by PREPARE a moment ago: not decodable means that this process is broken.
-        let (header, txn, digest) = txn::decode(&bytes[payload]).expect("a prepared transaction decodes");
+        let Some((payload, appended)) = self.pipeline.pop() else { return };
+        let pipeline::Appended { zxid, origin, then, .. } = appended;
+        // Encoded by PREPARE a moment ago, or looked at when it came from the leader: not decodable means that
+        // this process is broken.
+        let (header, txn, digest) = txn::decode(&payload).expect("an appended transaction decodes");
         let mut body = std::mem::take(&mut self.body);
         body.clear();
-        let wanted = matches!(origin, Origin::Request { .. }).then_some(&mut body);
+        let waiting = match origin {
+            Origin::LookUp => self.who_waits(&header),
+            _ => None,
+        };
+        let answered = waiting.is_some() || matches!(origin, Origin::Request { .. });
+        let wanted = answered.then_some(&mut body);
         let code = {
             let mut watches = self.shared.watches.lock();
             let mut collector = WatchCollector::new(&mut watches, &mut self.mail, zxid);
             tree.apply(&header, &txn, digest, &mut collector, wanted)
         };
-        self.applied += 1;
         match origin {
             Origin::Request { conn, xid, close } => self.reply(conn, xid, zxid, code, &body, close),
-            Origin::Connect { conn, session, timeout_ms } => {
-                let passwd = session::password(session);
-                self.letter(conn, Letter::SessionReady { conn, session, timeout_ms, passwd });
+            Origin::Connect { conn, session, timeout_ms } => self.session_ready(conn, session, timeout_ms),
+            Origin::LookUp | Origin::Server => {}
+        }
+        if header.kind == txn::kind::CLOSE_SESSION {
+            let session = SessionId(header.client_id);
+            if !answered {
+                self.close_owner(session, None);
             }
-            Origin::Server => {}
+            self.sessions.remove(session);
+        }
+        if let Some((conn, what)) = waiting {
+            self.answer_waiting(tree, conn, what, zxid, code, &body);
         }
         self.body = body;
-        if header.kind == txn::kind::CLOSE_SESSION {
-            let owner = self.sessions.owner(SessionId(header.client_id));
-            self.sessions.remove(SessionId(header.client_id));
-            if let (Origin::Server, Some(owner)) = (&origin, owner)
-                && owner != session::NO_OWNER
-            {
-                let conn = ConnId(owner as u32);
-                self.letter(conn, Letter::Close { conn, session: SessionId(header.client_id) });
-            }
-        }
         for deferred in then {
             self.resolve(tree, deferred);
         }
     }
 
+    fn session_ready(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32) {
+        let passwd = session::password(session);
+        self.letter(conn, Letter::SessionReady { conn, session, timeout_ms, passwd });
+    }
+
     fn reply(&mut self, conn: ConnId, xid: i32, zxid: Zxid, code: ErrorCode, body: &[u8], close: bool) {
         let Some(mail) = self.mail.get_mut(thread_of(conn)) else { return };
         let start = mail.bytes.len() as u32;
-        frame(&mut mail.bytes, |out| {
-            ReplyHeader { xid, zxid, err: code }.encode(out);
-            if code == ErrorCode::OK {
-                out.extend_from_slice(body);
-            }
-        });
+        encode_reply(&mut mail.bytes, xid, zxid, code, body);
         let frame = start..mail.bytes.len() as u32;
         mail.letters.push(Letter::Reply { conn, frame, close });
     }
@@ -491,6 +483,9 @@ impl Replica {
     }
 
     fn tick(&mut self, now: Now) {
+        if !matches!(self.role, Role::Standalone | Role::Leading) {
+            return;
+        }
         let shared = self.shared.clone();
         let tree = shared.tree.read();
         // Only as far as every thread has reported signs of life.
@@ -503,7 +498,10 @@ impl Replica {
     }
 
     fn expire_on_request(&mut self, now: Now, session: SessionId) {
-        if self.sessions.is_tracked(session) && !self.sessions.is_closing(session) {
+        if matches!(self.role, Role::Standalone | Role::Leading)
+            && self.sessions.is_tracked(session)
+            && !self.sessions.is_closing(session)
+        {
             tracing::info!(%session, "session expired on request");
             let shared = self.shared.clone();
             self.expire(&shared.tree.read(), now, session);
@@ -561,6 +559,32 @@ impl Replica {
         }
         &mut conns[slot]
     }
+}
+
+/// The sessions of a tree, each with a full timeout from `now` on.
+fn all_sessions(tree: &Tree, tick_ms: u64, now: Now) -> SessionTracker {
+    let mut sessions = SessionTracker::new(tick_ms);
+    for (id, timeout_ms) in tree.sessions() {
+        sessions.add(SessionId(id), timeout_ms, session::NO_OWNER, now.mono_ms);
+    }
+    // Ephemerals of sessions that are not open (Apache has left such trees) go with the session that they name,
+    // by a transaction: a tree must not change without one.
+    for (owner, _) in tree.all_ephemerals().filter(|(owner, _)| !tree.has_session(*owner)) {
+        if !sessions.is_tracked(SessionId(owner)) {
+            sessions.add(SessionId(owner), 1, session::NO_OWNER, now.mono_ms);
+        }
+    }
+    sessions
+}
+
+/// Appends a reply frame.
+fn encode_reply(out: &mut Vec<u8>, xid: i32, zxid: Zxid, code: ErrorCode, body: &[u8]) {
+    frame(out, |out| {
+        ReplyHeader { xid, zxid, err: code }.encode(out);
+        if code == ErrorCode::OK {
+            out.extend_from_slice(body);
+        }
+    });
 }
 
 /// Puts the current zxid into a reply that was built before its turn, where it asks for one.

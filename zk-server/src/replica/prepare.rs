@@ -83,6 +83,11 @@ impl Prepare {
         self.last
     }
 
+    /// A leader's first transaction comes behind `start`, the beginning of its epoch.
+    pub fn begin_epoch(&mut self, start: Zxid) {
+        self.last = start;
+    }
+
     /// The settings.
     pub fn options(&self) -> &PrepareOptions {
         &self.options

@@ -34,6 +34,11 @@ impl Shared {
         Zxid(self.last_zxid.load(Ordering::Acquire))
     }
 
+    /// The tree was replaced: its last transaction may be older than the last one.
+    pub(crate) fn reset_last_zxid(&self, zxid: Zxid) {
+        self.last_zxid.store(zxid.0, Ordering::Release);
+    }
+
     /// Set by the replica before it releases the tree's write lock.
     pub(crate) fn set_last_zxid(&self, zxid: Zxid) {
         self.last_zxid.store(zxid.0, Ordering::Release);

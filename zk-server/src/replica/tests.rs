@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use zk_proto::{Acl, CreateRequest, MultiOp, Reader, Request, Response, Stat, jute::Writer};
 
+use bytes::Bytes;
+
 use super::messages::conn_id;
 use super::*;
-use crate::storage::{NodeStat, RecordHeader, Replay, SnapshotDigest, SnapshotSink};
+use crate::storage::{NodeStat, RecordHeader, Replay, SnapshotDigest, SnapshotSink, record};
 use crate::tree::{SnapshotPin, TreeLoader};
 
 #[derive(Default)]

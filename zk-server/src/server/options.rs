@@ -58,6 +58,7 @@ pub(super) fn timeouts(config: &Config) -> TimeoutLimits {
 pub(super) fn net(config: &Config) -> NetOptions {
     let tick = Duration::from_millis(u64::from(config.tick_time_ms));
     NetOptions {
+        member: config.is_distributed(),
         frame_max: (config.jute_max_buffer_bytes as usize).min(FRAME_MAX),
         max_per_address: config.max_client_cnxns,
         max_connections: config.max_cnxns,
