@@ -18,7 +18,7 @@ impl ServerId {
     /// where other nodes hold the id of a server, and 255 marks them.
     pub const MAX_WITH_EXTENDED_TYPES: ServerId = ServerId(254);
 
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         digits.then(|| text.parse().ok().map(ServerId)).flatten()
     }
@@ -58,13 +58,26 @@ pub struct HostPort {
     pub port: u16,
 }
 
+impl HostPort {
+    /// Reads `host:port` or `[v6]:port`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (host, rest) = split_host(text)?;
+        Some(HostPort { host: host.into(), port: port(rest).ok()? })
+    }
+}
+
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
+        write!(f, "{}:{}", Bracketed(&self.host), self.port)
+    }
+}
+
+/// A host in front of a port: IPv6 addresses need brackets there.
+struct Bracketed<'a>(&'a str);
+
+impl fmt::Display for Bracketed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.contains(':') { write!(f, "[{}]", self.0) } else { f.write_str(self.0) }
     }
 }
 
@@ -132,13 +145,27 @@ impl ServerSpec {
     }
 }
 
+/// The form in which servers tell each other, and in which Apache writes dynamic files: the role is always there,
+/// addresses are in the order of their hosts.
+impl fmt::Display for ServerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut addresses: Vec<&PeerAddress> = self.addresses.iter().collect();
+        addresses.sort_by(|a, b| a.host.cmp(&b.host));
+        for (i, address) in addresses.into_iter().enumerate() {
+            let PeerAddress { host, quorum_port, election_port } = address;
+            let separator = if i == 0 { "" } else { "|" };
+            write!(f, "{separator}{}:{quorum_port}:{election_port}", Bracketed(host))?;
+        }
+        write!(f, ":{}", self.peer_type)?;
+        self.client.iter().try_for_each(|client| write!(f, ";{client}"))
+    }
+}
+
 fn client_address(text: &str) -> Result<HostPort, String> {
     if let Some(port) = text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit())) {
         return Ok(HostPort { host: "0.0.0.0".into(), port });
     }
-    let form = || "[clientHost:]clientPort after the semicolon".to_string();
-    let (host, rest) = split_host(text).ok_or_else(form)?;
-    Ok(HostPort { host: host.into(), port: port(rest).map_err(|_| form())? })
+    HostPort::parse(text).ok_or_else(|| "[clientHost:]clientPort after the semicolon".to_string())
 }
 
 /// Splits `host:rest` or `[v6]:rest`.
