@@ -28,6 +28,9 @@ impl<T> At<T> for io::Result<T> {
     }
 }
 
+/// What devices and file systems want direct writes to be a multiple of, in bytes; none in use wants more.
+pub const BLOCK: usize = 4096;
+
 /// A regular file of a directory listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEntry {
@@ -46,6 +49,11 @@ pub trait Fs: fmt::Debug + Send + Sync {
     fn open_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Creates a file, or empties the one that is there; readable and writable.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// As [`Fs::create`], for a file that this handle only writes, in whole blocks: offset, length and address
+    /// of every write are multiples of [`BLOCK`]. Such writes need no detour through the system's page cache.
+    fn create_in_blocks(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.create(path)
+    }
     /// Renames a file, replacing what `to` names.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -110,6 +118,17 @@ impl Fs for RealFs {
         Ok(Box::new(RealFile(options.open(path)?)))
     }
 
+    fn create_in_blocks(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o640).custom_flags(DIRECT);
+        match options.open(path) {
+            Ok(file) => Ok(Box::new(DirectFile(RealFile(file)))),
+            // The file system has no direct writes.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => self.create(path),
+            Err(e) => Err(e),
+        }
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
     }
@@ -143,6 +162,11 @@ impl Fs for RealFs {
         std::fs::File::open(dir)?.sync_all()
     }
 }
+
+#[cfg(target_os = "linux")]
+const DIRECT: i32 = rustix::fs::OFlags::DIRECT.bits() as i32;
+#[cfg(not(target_os = "linux"))]
+const DIRECT: i32 = 0;
 
 #[derive(Debug)]
 struct RealFile(std::fs::File);
@@ -181,5 +205,65 @@ impl DiskFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+}
+
+/// A file of [`Fs::create_in_blocks`], written past the page cache: that saves the copy, and the search for dirty
+/// pages in each sync; most of the CPU time of writing a log, and a third of the time of a small sync.
+#[derive(Debug)]
+struct DirectFile(RealFile);
+
+impl DirectFile {
+    /// Goes on through the page cache.
+    fn become_cached(&self) -> io::Result<()> {
+        let flags = rustix::fs::OFlags::from_bits_retain(DIRECT as u32);
+        let file = &self.0.0;
+        Ok(rustix::fs::fcntl_setfl(file, rustix::fs::fcntl_getfl(file)?.difference(flags))?)
+    }
+}
+
+impl DiskFile for DirectFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        match self.0.write_at(parts, offset) {
+            // The device wants larger blocks, or does not want this at all: nothing was written.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                tracing::debug!("no direct writes here: {e}");
+                self.become_cached()?;
+                self.0.write_at(parts, offset)
+            }
+            other => other,
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_cannot_be_direct_is_done_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = RealFs.create_in_blocks(&path).unwrap();
+        file.write_at(&[IoSlice::new(b"no"), IoSlice::new(b"block")], 3).unwrap();
+        file.write_at(&[IoSlice::new(b"again")], 10).unwrap();
+        file.sync().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"\0\0\0noblockagain");
     }
 }

@@ -28,7 +28,7 @@ mod snapshot;
 
 pub use dirs::{DataDirs, DirError, DirLock};
 pub use file_name::{Compression, LogName, SnapshotName};
-pub use fs::{DiskFile, FileEntry, Fs, IoError, RealFs};
+pub use fs::{BLOCK, DiskFile, FileEntry, Fs, IoError, RealFs};
 pub use load::{LoadError, NodeStat, Replay, ReplayError, SnapshotDigest, SnapshotSink};
 pub use log::{LogMetrics, LogOptions, LogThread, TxnLog, abort_process};
 pub use purge::{PurgeError, Purger, RETAIN_MIN};

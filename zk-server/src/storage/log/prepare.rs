@@ -8,56 +8,64 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::super::fs::BLOCK;
 use super::super::fs::{At, DiskFile, Fs, IoError};
-use super::{HEADER, HEADER_LEN};
+use super::blocks::{BlockWriter, round_up};
 
 /// Where a file grows up before it gets its name; Apache ignores it.
 pub(crate) const NEXT_LOG: &str = ".next-log";
 
 const CHUNK: usize = 1 << 20;
-static ZEROS: [u8; CHUNK] = [0; CHUNK];
+static ZEROS: Zeros = Zeros([0; CHUNK]);
+
+/// Aligned as direct writes want it.
+#[repr(align(4096))]
+struct Zeros([u8; CHUNK]);
+
+const _: () = assert!(align_of::<Zeros>() >= BLOCK && CHUNK.is_multiple_of(BLOCK));
 
 /// Pause between chunks, so that the log's own syncs get their turn at the disk.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Writes zeros over `from..to`.
+/// Writes zeros over `from..to`, whole blocks.
 pub(super) fn zero_fill(file: &dyn DiskFile, mut from: u64, to: u64) -> io::Result<()> {
     while from < to {
         let n = usize::try_from(to - from).unwrap_or(CHUNK).min(CHUNK);
-        file.write_at(&[IoSlice::new(&ZEROS[..n])], from)?;
+        file.write_at(&[IoSlice::new(&ZEROS.0[..n])], from)?;
         from += n as u64;
     }
     Ok(())
 }
 
-/// A file with header and `fill` zero bytes behind it, synced, still under its temporary name.
+/// A file with header and at least `fill` zero bytes behind it, synced, still under its temporary name.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) file: Box<dyn DiskFile>,
     pub(super) path: PathBuf,
-    /// Offset up to which it is filled.
+    /// Offset up to which it is filled; whole blocks.
     pub(super) filled: u64,
 }
 
 impl Prepared {
     /// Makes a file at once; `fill` is small.
     pub(super) fn now(fs: &dyn Fs, path: PathBuf, fill: u64) -> Result<Self, IoError> {
-        let file = fs.create(&path).at("create", &path)?;
-        let filled = HEADER_LEN + fill;
-        file.write_at(&[IoSlice::new(&HEADER)], 0).at("write", &path)?;
-        zero_fill(&*file, HEADER_LEN, filled).at("write", &path)?;
+        let file = fs.create_in_blocks(&path).at("create", &path)?;
+        let (header, filled) = (BLOCK as u64, BLOCK as u64 + round_up(fill));
+        BlockWriter::write_header(&*file).at("write", &path)?;
+        zero_fill(&*file, header, filled).at("write", &path)?;
         file.sync().at("sync", &path)?;
         Ok(Prepared { file, path, filled })
     }
 
     fn paced(fs: &dyn Fs, path: &Path, fill: u64, stop: &AtomicBool) -> Result<Option<Self>, IoError> {
         let mut prepared = Self::now(fs, path.to_owned(), fill.min(CHUNK as u64))?;
-        while prepared.filled < HEADER_LEN + fill {
+        let end = BLOCK as u64 + round_up(fill);
+        while prepared.filled < end {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             std::thread::sleep(PAUSE);
-            let to = (HEADER_LEN + fill).min(prepared.filled + CHUNK as u64);
+            let to = end.min(prepared.filled + CHUNK as u64);
             zero_fill(&*prepared.file, prepared.filled, to).at("write", path)?;
             prepared.file.sync().at("sync", path)?;
             prepared.filled = to;

@@ -1,6 +1,5 @@
 //! The log as a plain value: append, sync, roll. No thread, no queue.
 
-use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use zk_proto::Zxid;
 use super::super::LogName;
 use super::super::fs::{At, DiskFile, Fs, IoError};
 use super::super::record::follows;
-use super::HEADER_LEN;
+use super::blocks::{BlockWriter, round_up};
 use super::prepare::{NEXT_LOG, Prepared, Preparer, zero_fill};
 
 /// How the log is written.
@@ -65,11 +64,12 @@ pub struct TxnLog {
 struct Current {
     file: Box<dyn DiskFile>,
     path: PathBuf,
-    /// Offset behind the last record.
-    end: u64,
+    writer: BlockWriter,
     /// Offset up to which blocks are allocated and zero where no record is.
     filled: u64,
     synced: bool,
+    /// Time that writing took since the last sync. Direct writes wait for the disk, as a sync does.
+    writing: Duration,
 }
 
 impl TxnLog {
@@ -95,7 +95,7 @@ impl TxnLog {
     }
 
     /// Appends framed records (see [`record::frame`](super::super::record::frame)), back to back in
-    /// `records` with zxids from `first` to `last`, in one write. Not durable before [`TxnLog::sync`].
+    /// `records` with zxids from `first` to `last`. Not durable before [`TxnLog::sync`].
     ///
     /// Panics when `first` does not follow the last record: a log with a gap cannot be recovered.
     pub fn append(&mut self, records: &[Bytes], first: Zxid, last: Zxid) -> Result<(), IoError> {
@@ -111,7 +111,7 @@ impl TxnLog {
         })
     }
 
-    /// Makes everything appended durable and returns how long that took.
+    /// Makes everything appended durable and returns how long that took, the writing included.
     pub fn sync(&mut self) -> Result<Duration, IoError> {
         self.guarded(|log| match &mut log.current {
             Some(current) => current.sync(&log.options),
@@ -155,16 +155,17 @@ impl TxnLog {
                 self.current.insert(opened)
             }
         };
-        let parts: Vec<IoSlice<'_>> = records.iter().map(|r| IoSlice::new(r)).collect();
-        current.file.write_at(&parts, current.end).at("write", &current.path)?;
+        let started = Instant::now();
         current.synced = false;
-        current.end += bytes;
-        if current.end > current.filled {
-            let to = current.end + STEP.min(self.options.pre_alloc_bytes);
-            zero_fill(&*current.file, current.end, to).at("write", &current.path)?;
+        current.writer.append(&*current.file, records).at("write", &current.path)?;
+        let end = current.writer.end();
+        if end > current.filled {
+            let (from, to) = (round_up(end), round_up(end + STEP.min(self.options.pre_alloc_bytes)));
+            zero_fill(&*current.file, from, to).at("write", &current.path)?;
             current.filled = to;
         }
-        let worth_preparing = self.options.pre_alloc_bytes > STEP && current.end > current.filled / 2;
+        current.writing += started.elapsed();
+        let worth_preparing = self.options.pre_alloc_bytes > STEP && end > current.filled / 2;
         if worth_preparing && self.next.is_none() {
             self.next = Some(Preparer::start(Arc::clone(&self.fs), &self.dir, self.options.pre_alloc_bytes));
         }
@@ -173,8 +174,9 @@ impl TxnLog {
 
     fn wants_new_file(&self, bytes: u64) -> bool {
         let Some(current) = &self.current else { return false };
-        let too_large = self.options.file_bytes_max.is_some_and(|max| current.end > max);
-        let outgrown = current.end + bytes > current.filled;
+        let end = current.writer.end();
+        let too_large = self.options.file_bytes_max.is_some_and(|max| end > max);
+        let outgrown = end + bytes > current.filled;
         too_large || outgrown && self.next.as_ref().is_some_and(Preparer::is_finished)
     }
 
@@ -192,14 +194,16 @@ impl TxnLog {
         if self.options.force_sync {
             self.fs.sync_dir(&self.dir).at("sync", &self.dir)?;
         }
-        Ok(Current { file: prepared.file, path, end: HEADER_LEN, filled: prepared.filled, synced: true })
+        let Prepared { file, filled, .. } = prepared;
+        let writer = BlockWriter::new();
+        Ok(Current { file, path, writer, filled, synced: true, writing: Duration::ZERO })
     }
 
     fn finish_file(&mut self) -> Result<(), IoError> {
         let Some(mut current) = self.current.take() else { return Ok(()) };
         current.sync(&self.options)?;
         // Everything is durable, so an error here is harmless: the zeros stay.
-        if let Err(e) = current.file.set_len(current.end) {
+        if let Err(e) = current.file.set_len(current.writer.end()) {
             tracing::warn!("padding of {} not removed: {e}", current.path.display());
         }
         Ok(())
@@ -214,6 +218,6 @@ impl Current {
         let started = Instant::now();
         self.file.sync().at("sync", &self.path)?;
         self.synced = true;
-        Ok(started.elapsed())
+        Ok(started.elapsed() + std::mem::take(&mut self.writing))
     }
 }
