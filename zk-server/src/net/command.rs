@@ -7,6 +7,7 @@ use std::sync::mpsc::Sender;
 use mio::net::TcpStream;
 use zk_proto::SessionId;
 
+use super::Term;
 use super::peers::Peer;
 use crate::admin::ConnectionStats;
 use crate::config::FourLetterWord;
@@ -37,6 +38,9 @@ pub(crate) enum Command {
     ResetCounters,
     /// Close every connection without a word.
     DropConnections,
+    /// A new term has begun: close the connections of earlier ones.
+    #[cfg_attr(not(test), allow(dead_code))] // see `super::serving`
+    Serve(Term),
     /// Neither read nor accept nor let time pass, until told otherwise.
     Pause(bool),
     /// Stop: answer what was read if `drain`, then end the thread.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 use zk_proto::{OpCode, SessionId, Zxid};
 
+use super::Term;
 use super::limits::{OUTPUT_PAUSE_BYTES, WAITING_MAX_COST};
 use super::peers::Peer;
 use crate::admin::{ConnectionSession, ConnectionStats};
@@ -57,6 +58,8 @@ pub(super) struct Conn {
     /// Wait for the client to close after [`Phase::Closing`], lest the reply be lost.
     pub(super) linger: bool,
     port: u16,
+    /// When its connect request was taken.
+    pub(super) term: Term,
     /// Negotiated session timeout.
     pub(super) timeout_ms: i32,
     /// Requests that the replica has and has not answered.
@@ -181,6 +184,7 @@ impl Conn {
             admitted,
             linger: false,
             port,
+            term: Term::NONE,
             timeout_ms: 0,
             in_core: 0,
             waiting_cost: 0,

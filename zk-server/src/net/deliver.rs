@@ -7,10 +7,10 @@ use parking_lot::RwLockReadGuard;
 use zk_proto::jute::frame;
 use zk_proto::{Acl, ConnectResponse, Perms, SessionId};
 
-use super::IoThread;
 use super::conn::Phase;
 use super::fan_out::FanOut;
 use super::limits::{FAN_OUTS_MAX, OUTPUT_MAX_BYTES, SMALL_EVENT};
+use super::{IoThread, Serving};
 use crate::admin::metrics::{Counter, Latency};
 use crate::auth::{self, ConnAuth};
 use crate::replica::messages::{Letter, slot_of};
@@ -189,6 +189,7 @@ impl<'a> IoThread<'a> {
         conn.timeout_ms = timeout_ms;
         conn.heard_ms = self.now_ms;
         tracing::debug!(remote = %conn.remote(), %session, timeout_ms, "session attached");
+        let read_only = self.net.serving.serving() == Serving::ReadOnly;
         self.connect_response(
             slot,
             &ConnectResponse {
@@ -196,7 +197,7 @@ impl<'a> IoThread<'a> {
                 timeout_ms,
                 session_id: session,
                 passwd: Some(passwd),
-                read_only: read_only_field.then_some(false),
+                read_only: read_only_field.then_some(read_only),
             },
         );
     }

@@ -18,7 +18,7 @@ use super::limits::{RECEIVE_BYTES, SUBMISSION_BYTES, SUBMISSION_ITEMS};
 use super::peers::Peer;
 use super::slots::Slots;
 use super::timers::Timers;
-use super::{Command, ConnReport, Inbox, Net};
+use super::{Command, ConnReport, Inbox, Net, Term};
 use crate::admin::metrics::Recorder;
 use crate::replica::messages::{Input, Item, ItemKind, Mail, Submission, conn_id};
 use crate::watch::ConnId;
@@ -282,6 +282,7 @@ impl<'a> IoThread<'a> {
                     slots.into_iter().for_each(|slot| self.close(slot, "dropped on request"));
                     self.submit();
                 }
+                Command::Serve(term) => self.end_earlier_terms(term),
                 Command::Pause(paused) => self.paused = paused,
                 Command::Stop { drain } => {
                     self.acceptor = None;
@@ -291,6 +292,16 @@ impl<'a> IoThread<'a> {
                 }
             }
         }
+    }
+
+    /// Closes the connections whose connect request was taken before `term`. A four-letter word is still answered,
+    /// and who has said nothing yet may stay.
+    fn end_earlier_terms(&mut self, term: Term) {
+        let earlier = |conn: &Conn| conn.term != Term::NONE && conn.term != term;
+        let slots: Vec<u32> =
+            self.slots.iter().filter(|(_, conn)| earlier(conn)).map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.close(slot, "the server serves others now"));
+        self.submit();
     }
 
     fn report(&mut self, to: &std::sync::mpsc::Sender<ConnReport>) {

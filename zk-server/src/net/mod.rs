@@ -32,6 +32,9 @@ mod limits;
 mod peers;
 mod requests;
 mod serve;
+// Members of ensembles change it, standalone servers do not.
+#[cfg_attr(not(test), allow(dead_code))]
+mod serving;
 mod slots;
 mod throttle;
 mod timers;
@@ -54,6 +57,7 @@ pub(crate) use inbox::Inbox;
 pub(crate) use io_thread::{IoThread, poller};
 pub(crate) use limits::NetOptions;
 pub(crate) use peers::Peers;
+pub(crate) use serving::{Serving, ServingState, Term};
 pub(crate) use throttle::Throttle;
 
 /// What the I/O threads hand on. Implemented by the server that owns them.
@@ -73,6 +77,8 @@ pub(crate) struct Net {
     pub(crate) upstream: Arc<dyn Upstream>,
     pub(crate) inboxes: Arc<[Inbox]>,
     pub(crate) peers: Peers,
+    /// Who is served, see [`Net::serve`].
+    pub(crate) serving: ServingState,
     /// Connections of each thread.
     pub(crate) connections: Vec<AtomicUsize>,
     /// When the server began: zero of all monotonic times.

@@ -20,7 +20,7 @@ use zk_proto::{
 use super::conn::{Phase, Sample};
 use super::deliver::TreeGuard;
 use super::limits::{DEFERRED_READ_COST, SUBMISSION_BYTES, SUBMISSION_ITEMS};
-use super::{IoThread, WordRequest};
+use super::{IoThread, Serving, WordRequest};
 use crate::admin::metrics::Counter;
 use crate::auth::AuthOutcome;
 use crate::config::FourLetterWord;
@@ -93,6 +93,9 @@ impl<'a> IoThread<'a> {
                 self.recorder.count(Counter::ThrottledOps);
                 self.refuse(slot, xid, ErrorCode::THROTTLED_OP, tree);
             }
+            _ if needs_leader(op) && self.net.serving.serving() == Serving::ReadOnly => {
+                self.refuse(slot, xid, ErrorCode::NOT_READ_ONLY, tree);
+            }
             Route::Read => self.on_read(slot, xid, op, body, tree),
             Route::Write => self.on_write(slot, xid, op, body, tree),
         }
@@ -114,6 +117,13 @@ impl<'a> IoThread<'a> {
             self.close(slot, "not a connect request");
             return;
         };
+        let (term, serving) = self.net.serving.get();
+        match serving {
+            Serving::All => {}
+            Serving::ReadOnly if request.read_only == Some(true) => {}
+            Serving::ReadOnly => return self.close(slot, "the client wants a server that writes"),
+            Serving::Nobody => return self.close(slot, "not serving"),
+        }
         // The client has seen a future that this server does not know (yet): it must go elsewhere.
         let last_zxid = self.net.shared.last_zxid();
         if request.last_zxid_seen.0 > last_zxid.0 {
@@ -130,6 +140,7 @@ impl<'a> IoThread<'a> {
         let Some(conn) = self.slots.get(slot) else { return };
         conn.phase = Phase::Connecting { read_only_field: request.read_only.is_some() };
         conn.in_replica = true;
+        conn.term = term;
         let kind = if renew {
             let passwd = request.passwd.and_then(|passwd| <[u8; 16]>::try_from(passwd).ok());
             ItemKind::Reattach {
@@ -176,7 +187,12 @@ impl<'a> IoThread<'a> {
             self.settle_events(slot);
             *tree = Some(guard);
         }
-        self.slots.get(slot)?;
+        let conn = self.slots.get(slot)?;
+        // Asked with the tree locked: a tree that came with a new term is not shown to those of the old one.
+        if conn.term != self.net.serving.get().0 {
+            self.close(slot, "the server serves others now");
+            return None;
+        }
         tree.as_ref()
     }
 
@@ -347,6 +363,12 @@ impl<'a> IoThread<'a> {
             self.after_sending(slot, sent);
         }
     }
+}
+
+/// What a server without a leader cannot do: writes, and waiting for what others have written.
+fn needs_leader(op: OpCode) -> bool {
+    // A session that was made without a leader ends without one.
+    matches!(Route::of(op), Route::Write) && op != OpCode::CloseSession || op == OpCode::Sync
 }
 
 /// The submission is handed over long before its bytes do not fit 32 bits.

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 
 use mio::{Interest, Token};
 
-use super::IoThread;
 use super::conn::{Phase, Sent};
 use super::frame::{Frame, first_frame};
 use super::io_thread::elapsed_us;
 use super::limits::SCRATCH_BYTES;
+use super::{IoThread, Serving};
 use crate::admin::metrics::{Counter, Latency};
 
 impl IoThread<'_> {
@@ -151,6 +151,11 @@ impl IoThread<'_> {
                 && let Some(first) = rest.first_chunk::<4>()
                 && self.try_word(slot, *first)
             {
+                return bytes.len();
+            }
+            // Not before it is known not to be a word.
+            if rest.len() >= 4 && self.net.serving.serving() == Serving::Nobody {
+                self.close(slot, "not serving");
                 return bytes.len();
             }
             let frame = first_frame(rest, self.net.options.frame_max);

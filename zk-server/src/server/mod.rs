@@ -12,6 +12,8 @@
 mod builder;
 mod core;
 mod options;
+#[cfg(test)]
+mod serving_tests;
 mod snapshots;
 mod start;
 mod words;

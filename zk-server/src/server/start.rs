@@ -20,7 +20,9 @@ use super::{Server, State, Threads, ToCore, options, words};
 use crate::admin::metrics::{Metrics, Recorder, Summary};
 use crate::cli::ExitCode;
 use crate::config::{Config, ConfigError};
-use crate::net::{Command, Inbox, IoThread, ListenError, Net, Peers, Throttle, bind, poller};
+use crate::net::{
+    Command, Inbox, IoThread, ListenError, Net, Peers, Serving, ServingState, Throttle, bind, poller,
+};
 use crate::replica::messages::{Input, Now};
 use crate::replica::{Replica, Shared};
 use crate::storage::{
@@ -179,6 +181,7 @@ pub(super) fn start(
         upstream: upstream.clone(),
         inboxes,
         peers: Peers::default(),
+        serving: ServingState::new(Serving::All),
         connections: (0..io_threads).map(|_| AtomicUsize::new(0)).collect(),
         started,
         auth_failed: AtomicU64::new(0),
