@@ -5,6 +5,8 @@ use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
+
 use super::fs::{At, Fs, IoError};
 use super::{LogName, SnapshotName, VERSION_DIR};
 
@@ -14,6 +16,8 @@ pub struct DataDirs {
     pub(super) fs: Arc<dyn Fs>,
     data: PathBuf,
     log: PathBuf,
+    /// See [`DataDirs::alone`].
+    deleting: Arc<Mutex<()>>,
 }
 
 /// Why the directories cannot be used.
@@ -62,7 +66,7 @@ impl DataDirs {
                 create_durably(&*fs, dir)?;
             }
         }
-        let dirs = DataDirs { fs, data, log };
+        let dirs = DataDirs { fs, data, log, deleting: Arc::default() };
         dirs.check_split()?;
         Ok(dirs)
     }
@@ -80,6 +84,11 @@ impl DataDirs {
     /// The files that the directories are on.
     pub fn fs(&self) -> &Arc<dyn Fs> {
         &self.fs
+    }
+
+    /// Held while files are deleted or moved: each of those who do so decides by what is there.
+    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.deleting.lock()
     }
 
     /// The directories without repetition.

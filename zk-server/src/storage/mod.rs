@@ -20,6 +20,7 @@ mod file_name;
 mod fs;
 mod load;
 mod log;
+pub mod member;
 mod purge;
 pub mod record;
 mod recovery;

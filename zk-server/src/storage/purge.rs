@@ -7,6 +7,7 @@ use zk_proto::Zxid;
 
 use super::fs::{At, IoError};
 use super::log::first_needed;
+use super::member::RETIRED_DIR;
 use super::{DataDirs, LogName, SnapshotError, SnapshotName, verify_snapshot};
 
 /// Apache's minimum of `autopurge.snapRetainCount`.
@@ -44,8 +45,11 @@ impl Purger {
 
     /// Deletes all snapshots and logs that the newest intact ones make superfluous, and returns their paths.
     /// Deletes nothing while there are fewer intact snapshots than are to be kept. Reads each snapshot that
-    /// it keeps once. May run beside a server that writes, but not beside recovery.
+    /// it keeps once. May run beside a server that writes; waits while the history is recovered, cut or
+    /// replaced.
     pub fn purge(&mut self) -> Result<Vec<PathBuf>, PurgeError> {
+        let dirs = self.dirs.clone();
+        let _alone = dirs.alone();
         let Some(oldest_kept) = self.oldest_kept()? else { return Ok(Vec::new()) };
         let superfluous = self.superfluous(oldest_kept)?;
         let fs = self.dirs.fs();
@@ -119,6 +123,14 @@ impl Purger {
         logs.sort();
         let needed = first_needed(fs, dir, &logs, oldest_kept)?;
         paths.extend(logs[..needed].iter().map(|name| dir.join(name.to_string())));
+
+        // Replaced by a snapshot from the leader, before those that are kept.
+        for retired in self.dirs.distinct().map(|dir| dir.join(RETIRED_DIR)) {
+            if fs.exists(&retired).at("look for", &retired)? {
+                let files = fs.list(&retired).at("list", &retired)?;
+                paths.extend(files.iter().map(|file| retired.join(&file.name)));
+            }
+        }
         Ok(paths)
     }
 }

@@ -61,8 +61,16 @@ struct Queue {
 
 enum Item {
     Batch { records: Bytes, first: Zxid, last: Zxid },
-    Roll,
+    Step(Step),
 }
+
+/// What is done between batches.
+enum Step {
+    Roll,
+    Run(Operation),
+}
+
+type Operation = Box<dyn FnOnce(TxnLog) -> Result<TxnLog, IoError> + Send>;
 
 impl LogThread {
     /// Starts the thread.
@@ -95,7 +103,14 @@ impl LogThread {
 
     /// Lets the records submitted from now on go to a new file.
     pub fn roll(&self) {
-        self.push(Item::Roll);
+        self.push(Item::Step(Step::Roll));
+    }
+
+    /// Lets `operation` run on the thread, when everything submitted before is durable and reported and nothing
+    /// of what comes later is written. It gets the log, and returns the one to go on with: the same, or one
+    /// that it opened anew because it changed the files. Its error is treated as one of the log.
+    pub fn run(&self, operation: impl FnOnce(TxnLog) -> Result<TxnLog, IoError> + Send + 'static) {
+        self.push(Item::Step(Step::Run(Box::new(operation))));
     }
 
     /// The thread's counters.
@@ -159,7 +174,7 @@ fn run(shared: &Shared, mut log: TxnLog, mut on_durable: impl FnMut(Zxid)) -> Re
     let mut records = Vec::new();
     while shared.take_queued(&mut taken) {
         while !taken.is_empty() {
-            let roll = write_some(&mut log, &mut taken, &mut records)?;
+            let step = write_some(&mut log, &mut taken, &mut records)?;
             if !records.is_empty() {
                 let took = log.sync()?;
                 let bytes = records.iter().map(|r: &Bytes| r.len() as u64).sum();
@@ -167,26 +182,28 @@ fn run(shared: &Shared, mut log: TxnLog, mut on_durable: impl FnMut(Zxid)) -> Re
                 records.clear();
                 on_durable(log.last());
             }
-            if roll {
-                log.roll()?;
+            match step {
+                None => {}
+                Some(Step::Roll) => log.roll()?,
+                Some(Step::Run(operation)) => log = operation(log)?,
             }
         }
     }
     log.close()
 }
 
-/// Writes batches as one, up to the bound of a sync or to the next roll; returns whether a roll is due.
-/// `records` holds what was written.
+/// Writes batches as one, up to the bound of a sync or to the next step, which it returns. `records` holds what
+/// was written.
 fn write_some(
     log: &mut TxnLog,
     taken: &mut VecDeque<Item>,
     records: &mut Vec<Bytes>,
-) -> Result<bool, IoError> {
-    let (mut span, mut bytes, mut roll) = (None, 0, false);
+) -> Result<Option<Step>, IoError> {
+    let (mut span, mut bytes, mut next) = (None, 0, None);
     while let Some(item) = taken.pop_front() {
         match item {
-            Item::Roll => {
-                roll = true;
+            Item::Step(step) => {
+                next = Some(step);
                 break;
             }
             Item::Batch { records: batch, first, last } => {
@@ -209,7 +226,7 @@ fn write_some(
     if let Some((first, last)) = span {
         log.append(records, first, last)?;
     }
-    Ok(roll)
+    Ok(next)
 }
 
 impl Shared {
@@ -293,6 +310,28 @@ mod tests {
         assert_eq!(std::fs::read(dir.path().join("log.7")).unwrap(), [&HEADER[..], &records].concat());
         let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names.len(), 2, "{names:?}");
+    }
+
+    #[test]
+    fn an_operation_runs_behind_what_is_durable_and_may_replace_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let (thread, durable) = spawn(dir.path(), LogOptions::default());
+        let (records, first, last) = batch(1..=2);
+        thread.submit(records, first, last);
+        let (path, (tx, rx)) = (dir.path().to_owned(), mpsc::channel());
+        thread.run(move |log| {
+            tx.send(log.last()).unwrap();
+            let (fs, options) = (Arc::new(RealFs), log.options().clone());
+            log.close()?;
+            Ok(TxnLog::new(fs, path, options, Zxid(9)))
+        });
+        let (records, first, last) = batch(10..=10);
+        thread.submit(records, first, last);
+        assert_eq!(rx.recv().unwrap(), Zxid(2));
+        assert_eq!(durable.try_recv().unwrap(), Ok(Zxid(2)));
+        thread.shutdown();
+        assert_eq!(durable.iter().collect::<Vec<_>>(), [Ok(Zxid(10))]);
+        assert!(dir.path().join("log.a").exists());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod replay;
 mod tail;
 
 use std::io::{ErrorKind, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use zk_proto::Zxid;
@@ -16,8 +17,9 @@ use zk_proto::Zxid;
 use super::fs::{At, DiskFile, Fs, IoError};
 use super::log::NEXT_LOG;
 use super::{
-    DataDirs, LogName, Replay, SnapshotError, SnapshotInfo, SnapshotName, SnapshotSink, read_snapshot,
+    DataDirs, LogName, Replay, SnapshotError, SnapshotInfo, SnapshotName, SnapshotSink, member, read_snapshot,
 };
+use crate::zab::Proposal;
 pub use error::RecoveryError;
 use replay::{LogEnd, TornTail, replay_logs};
 
@@ -33,6 +35,8 @@ pub struct RecoveryOptions {
     pub cut_damaged_log: bool,
     /// Bound on a snapshot's size after decompression; see [`read_snapshot`] for the default.
     pub snapshot_bytes_max: Option<u64>,
+    /// How many of the last transactions to hand on as [`Recovered::recent`].
+    pub recent_max: usize,
 }
 
 impl Default for RecoveryOptions {
@@ -42,6 +46,7 @@ impl Default for RecoveryOptions {
             autocreate: true,
             cut_damaged_log: false,
             snapshot_bytes_max: None,
+            recent_max: 0,
         }
     }
 }
@@ -97,12 +102,16 @@ pub struct Recovered<S> {
     pub base: Base,
     /// Number of transactions applied behind the base.
     pub replayed: u64,
+    /// The last of them, oldest first, as many as [`RecoveryOptions::recent_max`] allows.
+    pub recent: Vec<Proposal>,
     /// What was repaired on the way.
     pub incidents: Vec<Incident>,
 }
 
 /// Opens the directories: fills a sink from `make_sink` (called for each snapshot tried) and makes sure that
 /// everything it was given is durable. Afterwards the log goes on in a new file behind `last_zxid`.
+///
+/// What a crash interrupted is finished first: a truncation, or the installation of a leader's snapshot.
 ///
 /// Blocking and CPU bound. Log records are read and checked on a second thread ahead of the sink. Nothing
 /// else may write to the directories meanwhile, see [`DirLock`](super::DirLock).
@@ -111,6 +120,8 @@ pub fn recover<S: SnapshotSink + Replay>(
     options: &RecoveryOptions,
     make_sink: impl FnMut() -> S,
 ) -> Result<Recovered<S>, RecoveryError> {
+    let _alone = dirs.alone();
+    member::finish_interrupted(dirs)?;
     let files = Files::scan(dirs)?;
     let mut loaded = load_snapshot(dirs, &files, options, make_sink)?;
     let base_zxid = match loaded.base {
@@ -134,7 +145,8 @@ pub fn recover<S: SnapshotSink + Replay>(
         tracing::warn!("recovery: {incident}");
     }
     let Loaded { sink, base, .. } = loaded;
-    Ok(Recovered { sink, last_zxid: end.last, base, replayed: end.replayed, incidents })
+    let LogEnd { last, replayed, recent, .. } = end;
+    Ok(Recovered { sink, last_zxid: last, base, replayed, recent: recent.into(), incidents })
 }
 
 /// The files of the two directories that recovery deals with.
@@ -302,7 +314,7 @@ fn cut_tail(fs: &dyn Fs, dir: &Path, torn: &TornTail) -> Result<Incident, IoErro
     let log = fs.open_write(&torn.log).at("open", &torn.log)?;
     let name = torn.log.file_name().unwrap_or_default().to_string_lossy();
     let path = dir.join(format!("corrupt-{name}.at-{}", torn.offset));
-    let copy = match copy_tail(fs, &*log, &path, torn) {
+    let copy = match copy_range(fs, &*log, &torn.log, torn.offset..torn.content_end, &path) {
         Ok(()) => Some(path),
         // The bytes were acknowledged to nobody; a full disk must not keep the server from starting.
         Err(e) if e.source.kind() == ErrorKind::StorageFull => {
@@ -317,22 +329,28 @@ fn cut_tail(fs: &dyn Fs, dir: &Path, torn: &TornTail) -> Result<Incident, IoErro
     Ok(Incident::TornTailCut { log: torn.log.clone(), offset: torn.offset, copy })
 }
 
-fn copy_tail(fs: &dyn Fs, log: &dyn DiskFile, path: &Path, torn: &TornTail) -> Result<(), IoError> {
-    let copy = fs.create(path).at("create", path)?;
-    let mut buf =
-        vec![0; usize::try_from(torn.content_end - torn.offset).unwrap_or(COPY_BUFFER).min(COPY_BUFFER)];
-    let (mut from, mut to) = (torn.offset, 0);
-    while from < torn.content_end {
-        let want = usize::try_from(torn.content_end - from).unwrap_or(buf.len()).min(buf.len());
-        let n = log.read_full_at(&mut buf[..want], from).at("read", &torn.log)?;
+/// Copies a part of `file`, which is at `from`, to a new file, durably.
+pub(super) fn copy_range(
+    fs: &dyn Fs,
+    file: &dyn DiskFile,
+    from: &Path,
+    range: Range<u64>,
+    to: &Path,
+) -> Result<(), IoError> {
+    let copy = fs.create(to).at("create", to)?;
+    let mut buf = vec![0; usize::try_from(range.end - range.start).unwrap_or(COPY_BUFFER).min(COPY_BUFFER)];
+    let mut at = range.start;
+    while at < range.end {
+        let want = usize::try_from(range.end - at).unwrap_or(buf.len()).min(buf.len());
+        let n = file.read_full_at(&mut buf[..want], at).at("read", from)?;
         if n == 0 {
             break;
         }
-        copy.write_at(&[IoSlice::new(&buf[..n])], to).at("write", path)?;
-        (from, to) = (from + n as u64, to + n as u64);
+        copy.write_at(&[IoSlice::new(&buf[..n])], at - range.start).at("write", to)?;
+        at += n as u64;
     }
-    copy.sync().at("sync", path)?;
-    let dir = path.parent().unwrap_or(Path::new("."));
+    copy.sync().at("sync", to)?;
+    let dir = to.parent().unwrap_or(Path::new("."));
     fs.sync_dir(dir).at("sync", dir)
 }
 

@@ -1,8 +1,10 @@
 //! Reading the logs behind a base: one thread reads and checks, the caller's applies.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use bytes::Bytes;
 use zk_proto::Zxid;
 
 use super::super::fs::{Fs, IoError};
@@ -12,6 +14,7 @@ use super::super::record::follows;
 use super::super::{DataDirs, LogName, Replay};
 use super::tail::{Tail, judge};
 use super::{Incident, RecoveryError, RecoveryOptions};
+use crate::zab::Proposal;
 
 /// Chunks that the reader may be ahead.
 const CHUNKS_AHEAD: usize = 4;
@@ -31,6 +34,8 @@ pub(super) struct LogEnd {
     pub(super) torn_inside: Vec<Incident>,
     /// The newest log, when it was never completed.
     pub(super) unborn: Option<PathBuf>,
+    /// The last records applied.
+    pub(super) recent: VecDeque<Proposal>,
 }
 
 /// Bytes to cut off.
@@ -70,28 +75,35 @@ pub(super) fn replay_logs(
             source,
         })?;
         // Ends when the reader is done; an error of the sink hangs up on it.
-        let applied = apply(rx, base, sink);
+        let applied = apply(rx, base, options.recent_max, sink);
         let end = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let replayed = applied?;
-        end.map(|end| LogEnd { replayed, ..end })
+        let (replayed, recent) = applied?;
+        end.map(|end| LogEnd { replayed, recent, ..end })
     })
 }
 
 fn apply(
     chunks: Receiver<(PathBuf, Chunk)>,
     base: Zxid,
+    recent_max: usize,
     sink: &mut impl Replay,
-) -> Result<u64, RecoveryError> {
-    let mut replayed = 0;
+) -> Result<(u64, VecDeque<Proposal>), RecoveryError> {
+    let (mut replayed, mut recent) = (0, VecDeque::new());
     for (log, chunk) in chunks {
         for (header, offset, payload) in chunk.iter().filter(|(header, ..)| header.zxid > base) {
             if let Err(source) = sink.apply(header, payload) {
                 return Err(RecoveryError::Replay { log, offset, zxid: header.zxid, source });
             }
             replayed += 1;
+            if recent_max > 0 {
+                if recent.len() == recent_max {
+                    recent.pop_front();
+                }
+                recent.push_back(Proposal { zxid: header.zxid, payload: Bytes::copy_from_slice(payload) });
+            }
         }
     }
-    Ok(replayed)
+    Ok((replayed, recent))
 }
 
 /// Reads one file; false when nobody wants more.
@@ -207,7 +219,7 @@ impl<'a> Chain<'a> {
             Some(broken) => return Err(broken.into_error(last)),
         };
         let Chain { last_log, torn_inside, unborn, .. } = self;
-        Ok(LogEnd { last, replayed: 0, last_log, torn, torn_inside, unborn })
+        Ok(LogEnd { last, replayed: 0, last_log, torn, torn_inside, unborn, recent: VecDeque::new() })
     }
 }
 

@@ -45,6 +45,8 @@ pub struct SnapshotWriter {
     dir: PathBuf,
     name: SnapshotName,
     temporary: PathBuf,
+    /// Whether it gets its name when it is complete.
+    named: bool,
     /// `None` only while finishing.
     output: Option<Compressor<PacedFile>>,
     buffer: Vec<u8>,
@@ -74,22 +76,51 @@ impl SnapshotWriter {
         }
         let name = SnapshotName { zxid, compression: options.compression };
         let temporary = dir.join(format!(".tmp-{name}"));
+        let mut writer = Self::start(fs, dir, name, temporary, true, options)?;
+        writer.head(sessions, acls)?;
+        Ok(Some(writer))
+    }
+
+    /// Begins a snapshot of the tree at `zxid` as `path`, as fast as the disk takes it and not compressed.
+    /// Complete and durable, it is still there, and no server reads it before it is renamed.
+    pub(in super::super) fn create_unnamed<'a>(
+        fs: Arc<dyn Fs>,
+        path: PathBuf,
+        zxid: Zxid,
+        sessions: impl ExactSizeIterator<Item = (i64, i32)>,
+        acls: impl ExactSizeIterator<Item = (i64, &'a [Acl<'a>])>,
+    ) -> Result<Self, SnapshotError> {
+        let options = SnapshotOptions { compression: Compression::None, bytes_per_second: None };
+        let name = SnapshotName { zxid, compression: options.compression };
+        let dir = path.parent().unwrap_or(Path::new(".")).to_owned();
+        let mut writer = Self::start(fs, dir, name, path, false, &options)?;
+        writer.head(sessions, acls)?;
+        Ok(writer)
+    }
+
+    fn start(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        name: SnapshotName,
+        temporary: PathBuf,
+        named: bool,
+        options: &SnapshotOptions,
+    ) -> Result<Self, SnapshotError> {
         let file = fs.create(&temporary).at("create", &temporary)?;
         let file = PacedFile::new(file, options.bytes_per_second);
-        let mut writer = SnapshotWriter {
+        Ok(SnapshotWriter {
             fs,
             dir,
             name,
             output: Some(Compressor::new(options.compression, file).at("write", &temporary)?),
             temporary,
+            named,
             buffer: Vec::with_capacity(BUFFER + (64 << 10)),
             adler: Adler32::new(),
             nodes: 0,
             bytes: 0,
             finished: false,
-        };
-        writer.head(sessions, acls)?;
-        Ok(Some(writer))
+        })
     }
 
     fn head<'a>(
@@ -154,8 +185,10 @@ impl SnapshotWriter {
         let file = output.finish().at("write", &self.temporary)?.file;
         file.sync().at("sync", &self.temporary)?;
         self.verify()?;
-        let path = self.dir.join(self.name.to_string());
-        self.fs.rename(&self.temporary, &path).at("rename to", &path)?;
+        if self.named {
+            let path = self.dir.join(self.name.to_string());
+            self.fs.rename(&self.temporary, &path).at("rename to", &path)?;
+        }
         self.finished = true;
         self.fs.sync_dir(&self.dir).at("sync", &self.dir)?;
         Ok(self.name)
