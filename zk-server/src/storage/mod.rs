@@ -25,7 +25,7 @@ mod purge;
 pub mod record;
 mod recovery;
 pub mod sim;
-mod snapshot;
+pub(crate) mod snapshot;
 
 pub use dirs::{DataDirs, DirError, DirLock};
 pub use file_name::{Compression, LogName, SnapshotName};

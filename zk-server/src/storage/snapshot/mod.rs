@@ -14,6 +14,7 @@
 //! has a tag: which ones are there shows in the number of bytes behind seal 1. We always write both.
 
 mod compress;
+pub(crate) mod layout;
 mod read;
 mod write;
 
@@ -32,9 +33,7 @@ const VERSION: i32 = 2;
 const DBID: i64 = -1;
 /// The formula of the tree digest in use since 3.6.
 const DIGEST_VERSION: i32 = 2;
-/// Stands where a node's path would: behind the last node and in every seal.
-const END_PATH: &[u8] = b"/";
-/// Checksum and [`END_PATH`].
+/// Checksum and [`layout::END_PATH`].
 const SEAL_LEN: usize = 13;
 /// The last-zxid section with its seal.
 const LAST_ZXID_LEN: usize = 8 + SEAL_LEN;

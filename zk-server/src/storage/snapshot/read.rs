@@ -9,7 +9,8 @@ use zk_proto::{Acl, Perms, Zxid};
 
 use super::super::fs::{At, DiskFile, Fs};
 use super::super::{Compression, NodeStat, SnapshotDigest, SnapshotSink};
-use super::{DIGEST_VERSION, END_PATH, LAST_ZXID_LEN, MAGIC, SEAL_LEN, SnapshotError, SnapshotInfo};
+use super::layout::END_PATH;
+use super::{DIGEST_VERSION, LAST_ZXID_LEN, MAGIC, SEAL_LEN, SnapshotError, SnapshotInfo};
 
 /// Bytes asked of the file at once.
 const WINDOW: usize = 1 << 20;

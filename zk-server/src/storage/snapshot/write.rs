@@ -14,7 +14,8 @@ use zk_proto::{Acl, Zxid};
 use super::super::fs::{At, DiskFile, Fs};
 use super::super::{Compression, NodeStat, SnapshotName};
 use super::compress::Compressor;
-use super::{DBID, DIGEST_VERSION, END_PATH, MAGIC, SnapshotError, VERSION, verify_snapshot};
+use super::layout;
+use super::{DBID, DIGEST_VERSION, MAGIC, SnapshotError, VERSION, verify_snapshot};
 
 /// Encoded bytes gathered before they are summed, compressed and written.
 const BUFFER: usize = 256 << 10;
@@ -133,14 +134,12 @@ impl SnapshotWriter {
         self.buffer.put_long(DBID);
         self.buffer.put_len(sessions.len());
         for (id, timeout_ms) in sessions {
-            self.buffer.put_long(id);
-            self.buffer.put_int(timeout_ms);
+            layout::put_session(&mut self.buffer, id, timeout_ms);
             self.flush_if_full()?;
         }
         self.buffer.put_len(acls.len());
         for (id, acl) in acls {
-            self.buffer.put_long(id);
-            Acl::encode_list(Some(acl), &mut self.buffer);
+            layout::put_acl(&mut self.buffer, id, acl);
             self.flush_if_full()?;
         }
         Ok(())
@@ -154,11 +153,7 @@ impl SnapshotWriter {
         acl_id: i64,
         stat: &NodeStat,
     ) -> Result<(), SnapshotError> {
-        assert!(path.as_bytes() != END_PATH, "the root's path is empty in a snapshot");
-        self.buffer.put_str(path);
-        self.buffer.put_buffer(data);
-        self.buffer.put_long(acl_id);
-        self.buffer.extend_from_slice(&stat.encode());
+        layout::put_node(&mut self.buffer, path, data, acl_id, stat);
         self.nodes += 1;
         self.flush_if_full()
     }
@@ -169,7 +164,7 @@ impl SnapshotWriter {
     /// applied while writing when it did not; `digest` is the tree's digest (version 2) after it, `None` when
     /// digests are switched off.
     pub fn finish(mut self, last_zxid: Zxid, digest: Option<i64>) -> Result<SnapshotName, SnapshotError> {
-        self.buffer.put_buffer(Some(END_PATH));
+        layout::put_end(&mut self.buffer);
         self.seal()?;
         // Without digest the section stays, so that Apache with default settings opens the file; zxid 0 tells
         // it that there is none.
@@ -213,7 +208,7 @@ impl SnapshotWriter {
     fn seal(&mut self) -> Result<(), SnapshotError> {
         self.flush()?;
         self.buffer.put_long(i64::from(self.adler.finish()));
-        self.buffer.put_buffer(Some(END_PATH));
+        layout::put_end(&mut self.buffer);
         Ok(())
     }
 

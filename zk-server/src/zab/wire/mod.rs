@@ -7,6 +7,8 @@
 //! | `sasl` | the authentication that may come before either channel's first message |
 //! | `packet` | the quorum port's packets, as they lie on the wire |
 //! | `to_leader`, `to_learner` | what packets mean, one type per direction |
+//! | `snap_stream` | the tree that follows a SNAP packet |
+//! | `learner_stream` | everything that a leader sends: packets, trees, packets again |
 //!
 //! Decoders are incremental and stay in step with whatever pieces bytes arrive in. None trusts a length: no
 //! room is made for bytes that have not arrived, and each has a bound. Any error means that the peer does not
@@ -15,18 +17,25 @@
 //! Integers are big-endian; buffers and strings have an `int` length in front, -1 for null.
 
 mod hello;
+mod learner_stream;
 mod notification;
 mod packet;
 mod sasl;
+mod snap_stream;
 mod to_leader;
 mod to_learner;
+
+#[cfg(test)]
+mod tests;
 
 use zk_proto::DecodeError;
 
 pub use hello::{Hello, HelloForm};
+pub use learner_stream::{LearnerStream, StreamItem, StreamOptions};
 pub use notification::{Notification, next_frame};
 pub use packet::{QuorumPacket, kind};
 pub use sasl::{QuorumAuth, SaslStatus};
+pub use snap_stream::{SnapProgress, SnapStreamDecoder, SnapStreamEncoder};
 pub use to_leader::{LearnerInfo, ToLeader};
 pub use to_learner::ToLearner;
 
