@@ -6,7 +6,7 @@
 //!
 //! No length stands in front: where a packet ends shows only inside.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use zk_proto::Reader;
 use zk_proto::jute::{Writer, decode_string};
 
@@ -73,8 +73,14 @@ impl QuorumPacket {
         let Some(Layout { kind, zxid, data, auth, end }) = Layout::find(buffer, data_max)? else {
             return Ok(None);
         };
-        let bytes = buffer.split_to(end).freeze();
-        let data = data.map(|length| bytes.slice(PREFIX..PREFIX + length));
+        let data = match data {
+            Some(length @ 1..) => Some(buffer.split_to(end).freeze().slice(PREFIX..PREFIX + length)),
+            // Most packets are acknowledgements and commits: no need to share the buffer with them.
+            other => {
+                buffer.advance(end);
+                other.map(|_| Bytes::new())
+            }
+        };
         Ok(Some(QuorumPacket { kind, zxid, data, auth }))
     }
 
