@@ -53,7 +53,12 @@ pub(crate) fn bind(
     Err(failed(error))
 }
 
-fn listen(address: SocketAddr, dual_stack: bool, backlog: u32) -> io::Result<std::net::TcpListener> {
+/// Opens a port on one address; with `dual_stack`, an IPv6 one takes IPv4 connections as well.
+pub(super) fn listen(
+    address: SocketAddr,
+    dual_stack: bool,
+    backlog: u32,
+) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;
@@ -175,7 +180,7 @@ impl IoThread<'_> {
 }
 
 /// Errors of one connection that was lost before it was accepted; the next one may be fine.
-fn is_about_the_connection(error: &io::Error) -> bool {
+pub(super) fn is_about_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, PermissionDenied};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | PermissionDenied)
 }

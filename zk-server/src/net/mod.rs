@@ -29,6 +29,9 @@ mod frame;
 mod inbox;
 mod io_thread;
 mod limits;
+// Its users come with the quorum.
+#[allow(dead_code, unused_imports)]
+pub(crate) mod peer;
 mod peers;
 mod requests;
 mod serve;
