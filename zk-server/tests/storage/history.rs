@@ -16,6 +16,7 @@ use zk_server::storage::{
 use crate::model::{Model, Node};
 
 /// Makes transactions one after the other and remembers what each leads to.
+#[derive(Clone)]
 pub struct History {
     /// The tree after each transaction; the first is that of the empty database.
     pub states: Vec<Model>,
@@ -31,12 +32,29 @@ impl History {
     }
 
     pub fn at(&self, zxid: Zxid) -> &Model {
-        &self.states[zxid.0 as usize]
+        self.states.iter().find(|state| state.last_zxid == zxid).unwrap()
+    }
+
+    /// Forgets what came behind `zxid`.
+    pub fn cut(&mut self, zxid: Zxid) {
+        self.states.retain(|state| state.last_zxid <= zxid);
     }
 
     /// The next transaction, framed: a create, or every third time a change of an older node.
     pub fn next(&mut self, data: &[u8]) -> Bytes {
-        let zxid = Zxid(self.last().last_zxid.0 + 1);
+        self.next_at(Zxid(self.last().last_zxid.0 + 1), data)
+    }
+
+    /// As [`History::next`], with a zxid of the caller's choice.
+    pub fn next_at(&mut self, zxid: Zxid, data: &[u8]) -> Bytes {
+        let payload = self.payload_at(zxid, data);
+        let mut out = Vec::new();
+        record::frame(&mut out, |out| out.extend_from_slice(&payload));
+        out.into()
+    }
+
+    /// As [`History::next_at`], not framed.
+    pub fn payload_at(&mut self, zxid: Zxid, data: &[u8]) -> Vec<u8> {
         let kind = if zxid.0 % 3 == 0 { 5 } else { 1 };
         let header = RecordHeader {
             client_id: 0x100,
@@ -64,9 +82,7 @@ impl History {
         payload.put_int(2);
         payload.put_long(state.digest());
         self.states.push(state);
-        let mut out = Vec::new();
-        record::frame(&mut out, |out| out.extend_from_slice(&payload));
-        out.into()
+        payload
     }
 }
 
@@ -84,10 +100,16 @@ pub fn write_snapshot(dirs: &DataDirs, model: &Model) -> Result<Option<SnapshotN
         acls.iter().map(|(id, acl)| (*id, &acl[..])),
     )?;
     let Some(mut writer) = writer else { return Ok(None) };
+    fill(&mut writer, model)?;
+    writer.finish(model.last_zxid, Some(model.digest())).map(Some)
+}
+
+/// Writes the nodes of a tree, with the ACL ids that [`write_snapshot`] gives them.
+pub fn fill(writer: &mut SnapshotWriter, model: &Model) -> Result<(), SnapshotError> {
     for ((path, Node { data, stat, .. }), id) in model.nodes.iter().zip(1..) {
         writer.node(path, data.as_deref(), id, stat)?;
     }
-    writer.finish(model.last_zxid, Some(model.digest())).map(Some)
+    Ok(())
 }
 
 pub fn open(disk: &SimDisk) -> DataDirs {

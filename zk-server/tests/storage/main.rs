@@ -3,6 +3,8 @@
 mod crash;
 mod damage;
 mod history;
+mod member;
+mod member_crash;
 mod model;
 mod purge;
 mod round_trip;
