@@ -10,7 +10,8 @@
 //! This room does not know what a transaction means: a record is a [`RecordHeader`] and opaque bytes. All
 //! decisions about damaged files are made here, and follow one rule: what was acknowledged is either
 //! recovered or the start is refused with file, offset and zxid; only a provably torn tail is dropped.
-//! A refused start changes nothing on disk.
+//! A refused start changes nothing on disk, except that it finishes what a member was about to do when it
+//! crashed, see [`member`].
 //!
 //! All disk access goes through [`Fs`], so that tests and the simulator can lose unsynced writes, tear
 //! sectors, and fail any call.

@@ -176,7 +176,7 @@ fn a_range_over_a_snapshot_that_stands_between_epochs_is_not_proven() {
         assert!(matches!(read(Zxid::new(1, 18)), Err(Broken::Gap { .. })));
         assert_eq!(zxids(&read(snapshot).unwrap()), [Zxid::new(3, 1), Zxid::new(3, 2)]);
         assert_eq!(zxids(&read(Zxid::new(3, 1)).unwrap()), [Zxid::new(3, 2)]);
-        // Nor is a cut behind it possible from a snapshot in front of it.
+        // Neither a cut behind it nor a start is possible from a snapshot in front of it.
         disk.remove(&path(&format!("snapshot.{:x}", snapshot.0))).unwrap();
         disk.put(&path(&format!("snapshot.{:x}", snapshot.0)), b"damaged".to_vec());
         let error = member.store.truncate(Zxid::new(3, 1)).unwrap_err();
@@ -184,6 +184,8 @@ fn a_range_over_a_snapshot_that_stands_between_epochs_is_not_proven() {
             matches!(error, TruncateError::Cannot(CannotTruncate::Broken(Broken::Gap { .. }))),
             "{error}"
         );
+        let error = recover_from(&disk).unwrap_err();
+        assert!(matches!(error, RecoveryError::Gap { .. }), "{error}");
     }
 }
 

@@ -53,7 +53,7 @@ pub enum EpochError {
 /// The epochs of a member. Both never decrease, on disk first and in memory then; the accepted epoch is never
 /// below the current one.
 #[derive(Debug)]
-pub struct EpochFiles {
+pub(super) struct EpochFiles {
     dirs: DataDirs,
     epochs: Epochs,
     /// In `currentEpoch.tmp`, durable.
@@ -67,7 +67,7 @@ impl EpochFiles {
     /// `last`, as in Apache. When `last` is of a later epoch than the current one, a crash came between the
     /// history and the file: the current epoch is then the one of `currentEpoch.tmp` (as in Apache) or else
     /// that of `last`, because a transaction follows only the complete history of its epoch.
-    pub fn open(dirs: &DataDirs, last: Option<Zxid>) -> Result<Self, EpochError> {
+    pub(super) fn open(dirs: &DataDirs, last: Option<Zxid>) -> Result<Self, EpochError> {
         let (fs, dir) = (&*dirs.fs, dirs.data());
         let found = (read(fs, dir, ACCEPTED)?, read(fs, dir, CURRENT)?);
         let of_last = last.map(Epoch::of).unwrap_or_default();
@@ -105,7 +105,7 @@ impl EpochFiles {
     }
 
     /// What is on disk.
-    pub fn epochs(&self) -> Epochs {
+    pub(super) fn epochs(&self) -> Epochs {
         self.epochs
     }
 
@@ -113,7 +113,7 @@ impl EpochFiles {
     /// was given before.
     ///
     /// Panics when a later one was accepted.
-    pub fn write_accepted(&mut self, epoch: Epoch) -> Result<(), IoError> {
+    pub(super) fn write_accepted(&mut self, epoch: Epoch) -> Result<(), IoError> {
         assert!(epoch >= self.epochs.accepted, "epoch {epoch} accepted after {}", self.epochs.accepted);
         if epoch > self.epochs.accepted {
             write(&*self.dirs.fs, self.dirs.data(), ACCEPTED, epoch)?;
@@ -124,7 +124,7 @@ impl EpochFiles {
 
     /// To be called before the history of `epoch` is written: with `currentEpoch.tmp` there, an Apache server
     /// opens the directory after a crash in between, too. Does not change [`EpochFiles::epochs`].
-    pub fn stage_current(&mut self, epoch: Epoch) -> Result<(), IoError> {
+    pub(super) fn stage_current(&mut self, epoch: Epoch) -> Result<(), IoError> {
         if epoch > self.epochs.current && self.staged != Some(epoch) {
             stage(&*self.dirs.fs, self.dirs.data(), CURRENT, epoch)?;
             self.staged = Some(epoch);
@@ -136,7 +136,7 @@ impl EpochFiles {
     /// happens when it was known.
     ///
     /// Panics when the epoch was not accepted, or a later one is current.
-    pub fn write_current(&mut self, epoch: Epoch) -> Result<(), IoError> {
+    pub(super) fn write_current(&mut self, epoch: Epoch) -> Result<(), IoError> {
         let Epochs { accepted, current } = self.epochs;
         assert!(epoch >= current && epoch <= accepted, "epoch {epoch} after {current}, accepted {accepted}");
         if epoch > current {

@@ -30,7 +30,8 @@ use super::{Base, DataDirs, SnapshotError, TxnLog};
 use crate::zab::{Epoch, Epochs, Proposal};
 use base::{BaseFile, CommittedMark};
 pub use chain::Broken;
-pub use epochs::{EpochError, EpochFiles};
+pub use epochs::EpochError;
+use epochs::EpochFiles;
 pub(super) use files::RETIRED_DIR;
 pub use truncate::{CannotTruncate, TruncateError};
 

@@ -129,7 +129,8 @@ pub fn recover<S: SnapshotSink + Replay>(
         _ => Zxid::ZERO,
     };
     loaded.sink.snapshot_loaded(base_zxid, loaded.info.and_then(|info| info.digest));
-    let end = replay_logs(dirs, &files.logs, base_zxid, options, &mut loaded.sink)?;
+    let lost: Vec<Zxid> = loaded.damaged.iter().map(|(name, _)| name.zxid).collect();
+    let end = replay_logs(dirs, &files.logs, base_zxid, &lost, options, &mut loaded.sink)?;
     check_completeness(dirs, &mut loaded, end.last)?;
 
     let mut incidents: Vec<Incident> =

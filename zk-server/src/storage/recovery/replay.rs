@@ -48,11 +48,14 @@ pub(super) struct TornTail {
     pub(super) content_end: u64,
 }
 
-/// Applies every record above `base` to `sink`, in order and without gaps.
+/// Applies every record above `base` to `sink`, in order and without gaps. `lost` are snapshots that cannot be
+/// read: a step between epochs over one of them is a gap, because a member that got it from its leader has no log
+/// of what led there.
 pub(super) fn replay_logs(
     dirs: &DataDirs,
     logs: &[LogName],
     base: Zxid,
+    lost: &[Zxid],
     options: &RecoveryOptions,
     sink: &mut impl Replay,
 ) -> Result<LogEnd, RecoveryError> {
@@ -61,7 +64,7 @@ pub(super) fn replay_logs(
     let (tx, rx) = sync_channel(CHUNKS_AHEAD);
     std::thread::scope(|scope| {
         let reader = std::thread::Builder::new().name("zk-log-read".into()).spawn_scoped(scope, move || {
-            let mut chain = Chain::new(base, options);
+            let mut chain = Chain::new(base, lost, options);
             for (i, &log) in logs.iter().enumerate().skip(first) {
                 if !read_file(fs, dirs, log, i + 1 == logs.len(), &mut chain, &tx)? {
                     break;
@@ -158,6 +161,7 @@ fn read_file(
 /// The sequence of zxids over all files.
 struct Chain<'a> {
     base: Zxid,
+    lost: &'a [Zxid],
     options: &'a RecoveryOptions,
     /// Last record read, also below the base.
     seen: Option<Zxid>,
@@ -175,9 +179,9 @@ struct Broken {
 }
 
 impl<'a> Chain<'a> {
-    fn new(base: Zxid, options: &'a RecoveryOptions) -> Self {
+    fn new(base: Zxid, lost: &'a [Zxid], options: &'a RecoveryOptions) -> Self {
         let (torn_inside, last_log, unborn) = (Vec::new(), None, None);
-        Chain { base, options, seen: None, defect: None, torn_inside, last_log, unborn }
+        Chain { base, lost, options, seen: None, defect: None, torn_inside, last_log, unborn }
     }
 
     fn last(&self) -> Zxid {
@@ -197,7 +201,8 @@ impl<'a> Chain<'a> {
             }
             self.torn_inside.push(Incident::TornTailInside { log: broken.log, offset: broken.offset });
         }
-        if zxid > self.base && !follows(last, zxid) {
+        let over_lost = self.lost.iter().any(|&lost| last < lost && lost < zxid);
+        if zxid > self.base && (over_lost || !follows(last, zxid)) {
             return Err(RecoveryError::Gap { log: log.to_owned(), offset, last, found: zxid });
         }
         self.seen = Some(zxid);
