@@ -234,11 +234,13 @@ impl PeerHandle {
         }
     }
 
-    /// Closes a connection at once: output that waits is lost, `Closed` follows.
+    /// Closes a connection at once: output that waits is lost. `Closed` follows; in front of it may come what was
+    /// read before.
     pub fn close(&self, conn: PeerConn, reason: impl Into<String>) {
         if let Some(socket) = self.shared.socket(conn) {
-            socket.close();
+            // First, lest the loop finds the connection closed and gives another reason.
             self.shared.command(Command::Close { conn, reason: reason.into() });
+            socket.close();
         }
     }
 
@@ -246,8 +248,8 @@ impl PeerHandle {
     /// server of this ensemble would send.
     pub fn reject(&self, conn: PeerConn, reason: impl Into<String>) {
         if let Some(socket) = self.shared.socket(conn) {
-            socket.close();
             self.shared.command(Command::Reject { conn, reason: reason.into() });
+            socket.close();
         }
     }
 

@@ -371,7 +371,7 @@ fn what_each_thread_sends_arrives_in_its_order() {
 
 #[test]
 fn whoever_says_nothing_is_closed() {
-    let options = PeerOptions { first_packet_ms: 100, ..PeerOptions::default() };
+    let options = PeerOptions { first_packet_ms: 300, ..PeerOptions::default() };
     let node = Node::new(options);
     for port in [Port::Election, Port::Quorum] {
         let address = node.listen(port);
@@ -387,7 +387,7 @@ fn whoever_says_nothing_is_closed() {
             (Port::Election, PeerEvent::Received { .. }) | (Port::Quorum, PeerEvent::Packets { .. }) => {}
             other => panic!("{other:?}"),
         }
-        node.nothing_for(200);
+        node.nothing_for(450);
         drop(talker);
         assert_eq!(node.closed(heard), "closed by the peer");
     }
