@@ -64,23 +64,24 @@ impl ConnAuth {
     }
 
     /// The identities of a client of another server, as that server tells them.
-    pub fn from_parts<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+    pub fn from_peer(identities: &[Identity]) -> Self {
         let mut auth = ConnAuth::default();
-        for (name, id) in parts {
-            match id.split('%').next().unwrap_or_default().parse() {
-                Ok(ip) if name == scheme::IP => auth.peer = Some(Peer::from(SocketAddr::new(ip, 0))),
+        for identity in identities {
+            match identity.id.split('%').next().unwrap_or_default().parse() {
+                Ok(ip) if identity.scheme == scheme::IP => {
+                    auth.peer = Some(Peer::from(SocketAddr::new(ip, 0)));
+                }
                 // What does not fit any more would not have fitted where the client is connected.
-                _ => drop(auth.add(Identity::new(name.to_owned(), id))),
+                _ => drop(auth.add(identity.clone())),
             }
         }
         auth
     }
 
     /// The identities as they are told to another server: the address first.
-    pub fn to_parts(&self) -> Vec<(String, String)> {
-        let address = self.peer.map(|peer| (scheme::IP.to_owned(), peer.to_string()));
-        let added = self.added.iter().map(|added| (added.scheme.to_string(), added.id.clone()));
-        address.into_iter().chain(added).collect()
+    pub fn for_peer(&self) -> Vec<Identity> {
+        let address = self.peer.map(|peer| Identity::new(scheme::IP, peer.to_string()));
+        address.into_iter().chain(self.added.iter().cloned()).collect()
     }
 
     /// Adds an identity. Adding one that is there changes nothing.

@@ -29,8 +29,6 @@ mod frame;
 mod inbox;
 mod io_thread;
 mod limits;
-// Its users come with the quorum.
-#[allow(dead_code, unused_imports)]
 pub(crate) mod peer;
 mod peers;
 mod requests;

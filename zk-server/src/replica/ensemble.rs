@@ -3,16 +3,18 @@
 //! The calls here come from `member`, which knows who leads. After each of them, as after
 //! [`Replica::step`], the caller takes [`Replica::take_upstream`] and passes it on.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use zk_proto::{ErrorCode, OpCode, SessionId, Zxid};
 
 use super::messages::{Letter, Now, Shell, thread_of};
-use super::pipeline::{Deferred, DeferredKind, Origin, Records};
+use super::pipeline::{Deferred, DeferredKind, Origin};
 use super::prepare::{Prepare, WriteRequest};
 use super::{Done, Replica, What, all_sessions, encode_reply};
-use crate::auth::ConnAuth;
+use crate::auth::{ConnAuth, Identity};
 use crate::session::{NO_OWNER, SessionTracker};
-use crate::tree::Tree;
+use crate::tree::{SnapshotPin, Tree};
 use crate::txn::{self, TxnHeader, kind};
 use crate::watch::ConnId;
 use crate::zab::{Epoch, Proposal, ServerId};
@@ -31,6 +33,8 @@ pub enum Role {
     Learning,
     /// Nobody, for the time being: no client is served.
     Idle,
+    /// Nobody, and clients may read what may be old.
+    ReadOnly,
 }
 
 /// What the replica wants of the rest of the ensemble.
@@ -54,7 +58,7 @@ pub enum Upstream {
         /// The record behind the header.
         body: Bytes,
         /// The client's identities, its address first.
-        auth: Vec<(String, String)>,
+        auth: Vec<Identity>,
     },
     /// Learning: is the session still open? Answered by [`Replica::revalidated`].
     Revalidate {
@@ -63,6 +67,14 @@ pub enum Upstream {
         /// Negotiated timeout, ms.
         timeout_ms: i32,
     },
+}
+
+/// What is not a read in [`Role::ReadOnly`].
+#[derive(Debug)]
+pub(super) enum ReadOnlyItem {
+    CreateSession { timeout_ms: i32 },
+    Reattach { session: SessionId, timeout_ms: i32, passwd_ok: bool },
+    CloseSession { session: SessionId, xid: i32 },
 }
 
 /// A handshake that waits for the leader's word.
@@ -133,10 +145,42 @@ impl Replica {
         self.deliver(shell);
     }
 
+    /// From idle: clients may read.
+    pub fn read_only(&mut self) {
+        if self.role == Role::Idle {
+            self.role = Role::ReadOnly;
+        }
+    }
+
+    /// A client in [`Role::ReadOnly`]: what it gets is decided here and now, and nobody else hears of it.
+    pub(super) fn serve_read_only(&mut self, tree: &Tree, now: Now, conn: ConnId, item: ReadOnlyItem) {
+        match item {
+            ReadOnlyItem::CreateSession { timeout_ms } => {
+                let session = self.session_ids.next_id();
+                self.sessions.add(session, timeout_ms, u64::from(conn.0), now.mono_ms);
+                self.session_ready(conn, session, timeout_ms);
+            }
+            ReadOnlyItem::Reattach { session, timeout_ms, passwd_ok } => {
+                if passwd_ok && (tree.has_session(session.0) || self.sessions.is_tracked(session)) {
+                    self.close_owner(session, Some(conn));
+                    self.sessions.add(session, timeout_ms, u64::from(conn.0), now.mono_ms);
+                    self.sessions.attach(session, timeout_ms, u64::from(conn.0), now.mono_ms);
+                    self.session_ready(conn, session, timeout_ms);
+                } else {
+                    self.letter(conn, Letter::SessionRefused { conn });
+                }
+            }
+            ReadOnlyItem::CloseSession { session, xid } => {
+                self.sessions.remove(session);
+                self.reply(conn, xid, tree.last_zxid(), ErrorCode::OK, &[], true);
+            }
+        }
+    }
+
     /// Applies everything that is in the log, committed or not: a server between two leaders shows in its votes
     /// what it would recover after a crash. Everything appended must be durable.
     pub fn apply_log(&mut self, shell: &mut dyn Shell) {
-        debug_assert_eq!(self.role, Role::Idle);
+        self.role = Role::Idle;
         self.pipeline.set_durable(Zxid(i64::MAX));
         self.pipeline.commit(Zxid(i64::MAX));
         self.apply_ready(shell);
@@ -155,6 +199,17 @@ impl Replica {
         if staging {
             self.pipeline.stage();
         }
+    }
+
+    /// The tree at this moment, for a snapshot.
+    pub fn pin(&self) -> Arc<SnapshotPin> {
+        self.shared.tree.write().pin()
+    }
+
+    /// Shows a configuration of the ensemble to clients, in the node that Apache keeps for it. No transaction:
+    /// every member does it by itself, and the node is in no digest.
+    pub fn set_config(&mut self, text: &str, version: i64, wall_ms: i64) {
+        self.shared.tree.write().set_config(text, version, wall_ms);
     }
 
     /// The last transaction in the tree.
@@ -187,7 +242,7 @@ impl Replica {
 
     /// The synchronisation is complete as far as transactions go. Returns what has to go to the log before
     /// anything else; from now on transactions are logged when they come.
-    pub fn end_staging(&mut self) -> Vec<Records> {
+    pub fn end_staging(&mut self) -> Vec<Proposal> {
         self.pipeline.end_staging()
     }
 
@@ -349,7 +404,7 @@ impl Replica {
             return;
         }
         self.waiting.push(conn, What::Write { session, cxid, close: op == OpCode::CloseSession });
-        let auth = auth.to_parts();
+        let auth = auth.for_peer();
         self.upstream.push(Upstream::Request { session, cxid, op, body: Bytes::copy_from_slice(body), auth });
     }
 

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use zk_proto::jute::frame;
 use zk_proto::{ErrorCode, OpCode, ReplyHeader, SessionId, Zxid};
 
+use self::ensemble::ReadOnlyItem;
 pub use self::ensemble::{Role, Upstream};
 use self::messages::{
     Input, IoThread, Item, ItemKind, Letter, Mail, Now, Shell, Submission, slot_of, thread_of,
@@ -202,12 +203,32 @@ impl Replica {
                 // Nobody decides; the connection is being closed.
                 continue;
             }
+            if self.role == Role::ReadOnly {
+                let special = match &kind {
+                    ItemKind::CreateSession { timeout_ms } => {
+                        Some(ReadOnlyItem::CreateSession { timeout_ms: *timeout_ms })
+                    }
+                    ItemKind::Reattach { session, passwd, passwd_ok, timeout_ms } => {
+                        let passwd_ok = *passwd_ok && session::password_matches(*session, passwd);
+                        let (session, timeout_ms) = (*session, *timeout_ms);
+                        Some(ReadOnlyItem::Reattach { session, timeout_ms, passwd_ok })
+                    }
+                    ItemKind::Write { session, xid, .. } => {
+                        Some(ReadOnlyItem::CloseSession { session: *session, xid: *xid })
+                    }
+                    ItemKind::Read { .. } | ItemKind::Canned { .. } | ItemKind::Closed => None,
+                };
+                if let Some(item) = special {
+                    self.serve_read_only(&tree, now, conn, item);
+                    continue;
+                }
+            }
             match kind {
                 ItemKind::Write { session, xid, op, body, auth } => {
                     self.write(&tree, now, conn, session, xid, op, bytes(&body), &auth);
                 }
                 ItemKind::Read { session, xid, op: OpCode::Sync, body, .. }
-                    if self.role != Role::Standalone =>
+                    if matches!(self.role, Role::Leading | Role::Learning) =>
                 {
                     self.sync(conn, session, xid, bytes(&body));
                 }

@@ -92,8 +92,8 @@ pub(super) struct Pipeline {
     /// The append that is being put together.
     open: Vec<u8>,
     open_txns: VecDeque<Appended>,
-    /// Appends that are not given to the log yet, while a synchronisation runs.
-    staged: Option<Vec<Records>>,
+    /// What was not given to the log yet, while a synchronisation runs.
+    staged: Option<Vec<Proposal>>,
 }
 
 /// Everything that is durable is committed: there is nobody else to ask.
@@ -151,20 +151,14 @@ impl Pipeline {
         let capacity = self.open.len();
         let bytes = Bytes::from(std::mem::replace(&mut self.open, Vec::with_capacity(capacity.min(1 << 16))));
         let txns = std::mem::take(&mut self.open_txns);
+        let proposal =
+            |txn: &Appended| Proposal { zxid: txn.zxid, payload: bytes.slice(txn.payload.clone()) };
         if let Some(proposals) = proposals {
-            proposals.extend(
-                txns.iter().map(|txn| Proposal { zxid: txn.zxid, payload: bytes.slice(txn.payload.clone()) }),
-            );
+            proposals.extend(txns.iter().map(proposal));
         }
+        let staged = self.staged.as_mut().map(|staged| staged.extend(txns.iter().map(proposal)));
         self.batches.push_back(Batch { bytes: bytes.clone(), txns });
-        let records = Records { bytes, first, last };
-        match &mut self.staged {
-            Some(staged) => {
-                staged.push(records);
-                None
-            }
-            None => Some(records),
-        }
+        staged.is_none().then_some(Records { bytes, first, last })
     }
 
     /// Puts something behind the transaction at `position`; gives it back if that is applied.
@@ -248,7 +242,7 @@ impl Pipeline {
     }
 
     /// Gives what was kept back. The log gets it before anything else.
-    pub fn end_staging(&mut self) -> Vec<Records> {
+    pub fn end_staging(&mut self) -> Vec<Proposal> {
         self.staged.take().unwrap_or_default()
     }
 

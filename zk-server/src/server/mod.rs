@@ -12,6 +12,7 @@
 mod builder;
 mod core;
 mod options;
+mod peers;
 #[cfg(test)]
 mod serving_tests;
 mod snapshots;
@@ -32,7 +33,9 @@ use self::core::{Core, Log};
 pub use self::start::StartError;
 use crate::admin::metrics::Metrics;
 use crate::config::Config;
+use crate::member::{Member, MemberStatus};
 pub use crate::net::ListenError;
+use crate::net::peer::PeerNet;
 use crate::net::{Command, Net, Upstream, WordRequest};
 use crate::replica::messages::{Input, thread_of};
 use crate::storage::DirLock;
@@ -76,6 +79,7 @@ struct Threads {
     io: Vec<JoinHandle<()>>,
     snapshots: Option<JoinHandle<()>>,
     words: Option<JoinHandle<()>>,
+    peers: Option<PeerNet>,
     lock: Option<DirLock>,
 }
 
@@ -149,6 +153,11 @@ impl Server {
         self.state.net.shared.tree.read().digest()
     }
 
+    /// What the server does in its ensemble; `None` for a standalone server.
+    pub fn member_status(&self) -> Option<MemberStatus> {
+        self.state.core.with_member(Member::status)
+    }
+
     /// Stops the server: accepts and reads nothing more, answers what it has read, makes everything durable,
     /// closes the connections. Sessions live on in the data directory until they expire after the next start.
     ///
@@ -213,7 +222,7 @@ impl Drop for Server {
 
 /// Stops everything and waits for it. Stopping again does nothing.
 fn stop(state: &State, threads: Threads, drain: bool) {
-    let Threads { io, snapshots, words, lock } = threads;
+    let Threads { io, snapshots, words, peers, lock } = threads;
     state.net.inboxes.iter().for_each(|inbox| inbox.command(Command::Stop { drain }));
     let join = |thread: JoinHandle<()>| {
         // A panic of the thread was reported when it happened.
@@ -224,6 +233,9 @@ fn stop(state: &State, threads: Threads, drain: bool) {
     // Writes and syncs what was appended.
     if let Log::Disk(log) = state.core.close() {
         log.shutdown();
+    }
+    if let Some(peers) = peers {
+        peers.shutdown();
     }
     snapshots.into_iter().chain(words).for_each(join);
     drop(lock);

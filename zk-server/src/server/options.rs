@@ -2,13 +2,22 @@
 
 use std::time::Duration;
 
+use super::StartError;
 use crate::auth::{self, Providers, SuperDigest};
-use crate::config::{AuthScheme, Config, DigestAlg, SnapshotCompression};
+use crate::config::{
+    AuthScheme, Config, DigestAlg, HostPort, QuorumConfig, ServerId, ServerSpec, SnapshotCompression,
+};
+use crate::member::MemberOptions;
 use crate::net::NetOptions;
+use crate::net::peer::PeerOptions;
 use crate::replica::ReplicaOptions;
 use crate::replica::prepare::PrepareOptions;
 use crate::session::{SessionIdGenerator, TimeoutLimits};
 use crate::storage::{Compression, LogOptions, RecoveryOptions, SnapshotOptions};
+use crate::zab::election::{ConnOptions, ElectionOptions};
+use crate::zab::leader::LeaderOptions;
+use crate::zab::learner;
+use crate::zab::wire::StreamOptions;
 
 /// The id in the session ids of a server that is alone.
 const STANDALONE_SERVER_ID: u8 = 1;
@@ -18,6 +27,9 @@ const FRAME_MAX: usize = 0x5fff_ffff;
 
 /// Time passes for the replica in quarters of the tick, but not in smaller steps than this.
 const STEP_MIN: Duration = Duration::from_millis(5);
+
+/// A member of an ensemble looks at its clock at least this often.
+const MEMBER_STEP_MAX: Duration = Duration::from_millis(20);
 
 /// Signs of life are reported at least this often.
 const REPORT_MAX: Duration = Duration::from_millis(250);
@@ -73,7 +85,12 @@ pub(super) fn net(config: &Config) -> NetOptions {
         keep_alive: config.client_tcp_keep_alive,
         words: config.four_letter_whitelist.clone(),
         report_every: (tick / 4).clamp(STEP_MIN, REPORT_MAX),
-        tick_every: (tick / 4).max(STEP_MIN),
+        tick_every: if config.is_distributed() {
+            // Elections are a matter of milliseconds.
+            (tick / 4).clamp(STEP_MIN, MEMBER_STEP_MAX)
+        } else {
+            (tick / 4).max(STEP_MIN)
+        },
         drain: Duration::from_millis(u64::from(config.request_throttle.shutdown_timeout_ms)),
     }
 }
@@ -102,7 +119,7 @@ pub(super) fn replica(
             .containers
             .max_never_used_interval_ms
             .map_or(0, |ms| i64::try_from(ms).unwrap_or(i64::MAX)),
-        session_ids: SessionIdGenerator::new(STANDALONE_SERVER_ID, wall_ms.unsigned_abs()),
+        session_ids: SessionIdGenerator::new(session_server_id(config), wall_ms.unsigned_abs()),
         seed,
         io_threads,
     }
@@ -122,6 +139,7 @@ pub(super) fn recovery(config: &Config) -> RecoveryOptions {
     RecoveryOptions {
         trust_empty: config.snapshot_trust_empty,
         autocreate: config.db_autocreate,
+        recent_max: config.quorum.as_ref().map_or(0, |quorum| quorum.commit_log_count as usize + 1),
         ..RecoveryOptions::default()
     }
 }
@@ -134,5 +152,90 @@ pub(super) fn snapshots(config: &Config) -> SnapshotOptions {
             SnapshotCompression::Snappy => Compression::Snappy,
         },
         ..SnapshotOptions::default()
+    }
+}
+
+/// The top byte of session ids.
+fn session_server_id(config: &Config) -> u8 {
+    let id = config.quorum.as_ref().filter(|_| config.is_distributed()).and_then(|quorum| quorum.my_id);
+    id.map_or(STANDALONE_SERVER_ID, |id| id.0 as u8)
+}
+
+/// The ensemble, this server's number in it, and what the list says about it.
+pub(super) fn quorum(config: &Config) -> Result<(QuorumConfig, ServerId, ServerSpec), StartError> {
+    let missing = |what: &str| StartError::NoMember(what.to_owned());
+    let quorum = config.quorum.clone().ok_or_else(|| missing("no server.N lines"))?;
+    let me = quorum.my_id.ok_or_else(|| missing("the file `myid` in dataDir is missing"))?;
+    let Some(this) = quorum.membership.servers.get(&me).cloned() else {
+        let text = format!("no line server.{me}: the file `myid` in dataDir says that this is server {me}");
+        return Err(StartError::NoMember(text));
+    };
+    Ok((quorum, me, this))
+}
+
+pub(super) fn member(
+    config: &Config,
+    quorum: &QuorumConfig,
+    me: ServerId,
+    this: &ServerSpec,
+    seed: u64,
+) -> MemberOptions {
+    let tick_ms = u64::from(config.tick_time_ms);
+    let addresses = this
+        .addresses
+        .iter()
+        .map(|address| HostPort { host: address.host.clone(), port: address.election_port })
+        .collect();
+    MemberOptions {
+        me,
+        peer_type: quorum.peer_type,
+        election: ElectionOptions {
+            notification_interval_min_ms: u64::from(quorum.min_notification_interval_ms),
+            notification_interval_max_ms: u64::from(quorum.max_notification_interval_ms),
+            observer_delay_max_ms: u64::from(quorum.observer_election_delay_ms),
+            reconfig_enabled: quorum.reconfig_enabled,
+            seed,
+            ..ElectionOptions::default()
+        },
+        connections: ConnOptions {
+            me,
+            addresses,
+            multi_address: quorum.multi_address_enabled,
+            hello_timeout_ms: u64::from(quorum.election_read_timeout_ms),
+        },
+        leader: LeaderOptions {
+            tick_ms,
+            init_limit_ticks: quorum.init_limit_ticks,
+            sync_limit_ticks: quorum.sync_limit_ticks,
+            max_wait_for_epoch_ms: quorum.max_time_to_wait_for_epoch_ms.map(u64::from),
+            reconfig_enabled: quorum.reconfig_enabled,
+            force_snapshot: quorum.force_snapshot_sync,
+            snapshot_size_factor: quorum.snapshot_size_factor,
+            concurrent_snapshots_max: quorum.max_concurrent_snap_syncs,
+            concurrent_diffs_max: quorum.max_concurrent_diff_syncs,
+            ..LeaderOptions::default()
+        },
+        learner: learner::Options {
+            tick_ms,
+            init_limit: u64::from(quorum.init_limit_ticks),
+            sync_limit: u64::from(quorum.sync_limit_ticks),
+            connect_limit: u64::from(quorum.connect_to_learner_master_limit_ticks),
+            dial_retry_ms: u64::from(quorum.leader_connect_retry_delay_ms),
+            reconfig_enabled: quorum.reconfig_enabled,
+            ..learner::Options::default()
+        },
+        history: quorum.commit_log_count as usize,
+        leader_serves: quorum.leader_serves,
+        read_only_after_ms: config.read_only_mode_enabled.then(|| tick_ms.max(2000)),
+        replica_tick_ms: (tick_ms / 4).max(1),
+    }
+}
+
+pub(super) fn peers(config: &Config, quorum: &QuorumConfig, seed: u64) -> PeerOptions {
+    let data_bytes_max = config.jute_max_buffer_bytes as usize * 2;
+    PeerOptions {
+        stream: StreamOptions { data_bytes_max, node_bytes_max: data_bytes_max, tree_seed: seed },
+        keep_alive: quorum.election_tcp_keep_alive,
+        ..PeerOptions::default()
     }
 }

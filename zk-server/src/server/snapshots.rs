@@ -7,14 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::admin::metrics::{Counter, Recorder, Summary};
 use crate::replica::Shared;
-use crate::storage::{DataDirs, NodeStat, Purger, SnapshotError, SnapshotOptions, SnapshotWriter};
+use crate::storage::{DataDirs, Purger, SnapshotError, SnapshotOptions, SnapshotWriter};
 use crate::tree::SnapshotPin;
-
-/// Slots looked at under one lock of the tree.
-const SLOTS_PER_LOCK: u32 = 256;
-
-/// With large nodes fewer, so that no lock is held for longer than copying about this much takes.
-const BYTES_PER_LOCK: usize = 256 * 1024;
+use crate::tree_file::write_pinned;
 
 /// Where snapshots are asked for.
 #[derive(Debug, Clone)]
@@ -126,7 +121,7 @@ pub(super) enum Written {
     New,
     /// An intact snapshot of this zxid exists.
     WasThere,
-    /// The server stops.
+    /// The server stops, or the tree is not in use any more.
     GivenUp,
 }
 
@@ -145,60 +140,9 @@ pub(super) fn write_snapshot(
     let Some(mut writer) = SnapshotWriter::create(fs, dirs.data(), pin.zxid, options, sessions, acls)? else {
         return Ok(Written::WasThere);
     };
-    // Copied first and written then: the disk must not hold up who wants to change the tree.
-    let mut chunk = Chunk::default();
-    let mut slots = SLOTS_PER_LOCK;
-    loop {
-        let more = {
-            let tree = shared.tree.read();
-            let Ok(more) =
-                pin.next_nodes::<std::convert::Infallible>(&tree, slots, |path, data, acl, stat| {
-                    chunk.add(path, data, acl, stat);
-                    Ok(())
-                });
-            more
-        };
-        slots = match chunk.bytes.len() {
-            len if len > BYTES_PER_LOCK => (slots / 2).max(1),
-            _ => (slots * 2).min(SLOTS_PER_LOCK),
-        };
-        chunk.write(&mut writer)?;
-        if !more {
-            break;
-        }
-        if stopping.load(Ordering::Relaxed) {
-            return Ok(Written::GivenUp);
-        }
+    if !write_pinned(shared, pin, &mut writer, stopping)? {
+        return Ok(Written::GivenUp);
     }
     writer.finish(pin.zxid, digest.then_some(pin.digest as i64))?;
     Ok(Written::New)
-}
-
-/// Nodes on their way to the file.
-#[derive(Default)]
-struct Chunk {
-    bytes: Vec<u8>,
-    nodes: Vec<(usize, Option<usize>, i64, NodeStat)>,
-}
-
-impl Chunk {
-    fn add(&mut self, path: &str, data: Option<&[u8]>, acl: i64, stat: &crate::tree::NodeStat) {
-        self.bytes.extend_from_slice(path.as_bytes());
-        self.bytes.extend_from_slice(data.unwrap_or_default());
-        self.nodes.push((path.len(), data.map(<[u8]>::len), acl, *stat));
-    }
-
-    fn write(&mut self, writer: &mut SnapshotWriter) -> Result<(), SnapshotError> {
-        let mut rest = &self.bytes[..];
-        for (path, data, acl, stat) in self.nodes.drain(..) {
-            let (path, behind) = rest.split_at(path);
-            let (bytes, behind) = behind.split_at(data.unwrap_or(0));
-            rest = behind;
-            // Paths are UTF-8: they were copied from a str.
-            let path = std::str::from_utf8(path).unwrap_or_default();
-            writer.node(path, data.map(|_| bytes), acl, &stat)?;
-        }
-        self.bytes.clear();
-        Ok(())
-    }
 }

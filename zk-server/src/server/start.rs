@@ -6,6 +6,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -14,23 +15,29 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-use super::core::{Core, Log};
+use super::core::{Core, Log, Node};
+use super::peers::PeerParts;
 use super::snapshots::{SnapshotQueue, Snapshots, write_snapshot};
-use super::{Server, State, Threads, ToCore, options, words};
+use super::{Server, State, Threads, ToCore, options, peers, words};
 use crate::admin::metrics::{Metrics, Recorder, Summary};
 use crate::cli::ExitCode;
 use crate::config::{Config, ConfigError};
+use crate::member::{self, DiskError, DiskOwner, Member};
 use crate::net::{
     Command, Inbox, IoThread, ListenError, Net, Peers, Serving, ServingState, Throttle, bind, poller,
 };
 use crate::replica::messages::{Input, Now};
 use crate::replica::{Replica, Shared};
+use crate::storage::member::MemberStore;
+use crate::storage::sim::SimDisk;
 use crate::storage::{
     Base, DataDirs, DirError, DirLock, LogThread, Purger, RealFs, RecoveryError, SnapshotError,
     SnapshotOptions, TxnLog, abort_process, recover,
 };
 use crate::tree::{SnapshotPin, Tree, TreeLoader};
 use crate::watch::WatchTable;
+use crate::zab::Proposal;
+use crate::zab::ensemble::Ensemble;
 
 /// A [`crate::watch::ConnId`] has room for so many threads.
 const IO_THREADS_MAX: usize = 64;
@@ -48,9 +55,15 @@ pub enum StartError {
     /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The configuration describes a member of an ensemble.
-    #[error("the configuration lists an ensemble; this build runs standalone servers only")]
-    Ensemble,
+    /// The configuration lists an ensemble, but not this server's place in it.
+    #[error("{0}")]
+    NoMember(String),
+    /// A port for the other servers of the ensemble cannot be opened.
+    #[error("ports for other servers: {0}")]
+    Peers(io::Error),
+    /// What is kept for the ensemble cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The configuration has no port for clients.
     #[error("clientPort is missing")]
     NoClientPort,
@@ -83,11 +96,15 @@ impl StartError {
         match self {
             StartError::NoStorage
             | StartError::Config(_)
-            | StartError::Ensemble
+            | StartError::NoMember(_)
             | StartError::NoClientPort => ExitCode::BadConfig,
             StartError::Directory(_) | StartError::Uninitialized(_) => ExitCode::DataDirNotAccessible,
             StartError::Snapshot(_) => ExitCode::SnapshotFailed,
-            StartError::Listen(_) | StartError::Recovery(_) | StartError::Threads(_) => ExitCode::Unexpected,
+            StartError::Listen(_)
+            | StartError::Recovery(_)
+            | StartError::Disk(_)
+            | StartError::Peers(_)
+            | StartError::Threads(_) => ExitCode::Unexpected,
         }
     }
 }
@@ -108,9 +125,12 @@ struct Opened {
 
 struct Disk {
     dirs: DataDirs,
-    lock: DirLock,
+    /// `None` for a disk that is in memory.
+    lock: Option<DirLock>,
     base: Base,
     replayed: u64,
+    /// What a member of an ensemble keeps beside the log.
+    member: Option<(MemberStore, Vec<Proposal>)>,
 }
 
 pub(super) fn start(
@@ -120,9 +140,7 @@ pub(super) fn start(
     on_failure: Arc<dyn Fn(&str) + Send + Sync>,
 ) -> Result<Server, StartError> {
     let started = Instant::now();
-    if config.is_distributed() {
-        return Err(StartError::Ensemble);
-    }
+    let quorum = if config.is_distributed() { Some(options::quorum(&config)?) } else { None };
     let port = config.client_port.ok_or(StartError::NoClientPort)?;
     let seed = RandomState::new().hash_one(port);
     let metrics = Metrics::default();
@@ -130,12 +148,14 @@ pub(super) fn start(
 
     let locked = match storage {
         Storage::Disk => Some(open_directories(&config)?),
+        // A member follows others by cutting and replacing its history: it needs something like a disk.
+        Storage::Memory if quorum.is_some() => Some((memory_directories()?, None)),
         Storage::Memory => None,
     };
     let listener = bind(config.client_port_address.as_deref(), port, config.client_listen_backlog)?;
     let address = listener.local_addr()?;
     let mut opened = match locked {
-        Some((dirs, lock)) => open_data(&config, dirs, lock, seed)?,
+        Some((dirs, lock)) => open_data(&config, dirs, lock, quorum.is_some(), seed)?,
         None => Opened { tree: Tree::new(seed), disk: None },
     };
     recorder.summary(Summary::DbInitTime, started.elapsed().as_micros() as u64);
@@ -163,25 +183,36 @@ pub(super) fn start(
     let now = Now { mono_ms: started.elapsed().as_millis() as u64, wall_ms: wall_ms() };
     let replica_options = options::replica(&config, &providers, io_threads, now.wall_ms, seed);
     let replica = Replica::new(shared.clone(), replica_options, now);
+    let mut store = None;
+    let node = match (&quorum, opened.disk.as_mut().and_then(|disk| disk.member.take())) {
+        (Some((quorum, me, this)), Some((member_store, recent))) => {
+            let options = options::member(&config, quorum, *me, this, seed);
+            let ensemble = Arc::new(Ensemble::from(quorum.membership.clone()));
+            let (epochs, mark) = (member_store.epochs(), member_store.committed());
+            store = Some(member_store);
+            Node::Member(Box::new(Member::new(replica, recent, epochs, mark, ensemble, None, options)))
+        }
+        _ => Node::Standalone(Box::new(replica)),
+    };
     let failure = Failure { inboxes: inboxes.clone(), on_failure };
     let on_broken = {
         let failure = failure.clone();
         move || failure.report("the replica panicked")
     };
-    let core = Arc::new(Core::new(replica, inboxes.clone(), snapshot_queue, started, on_broken));
+    let core = Arc::new(Core::new(node, inboxes.clone(), snapshot_queue, started, on_broken));
 
     let (words_to, word_requests) = sync_channel(WORDS_WAITING_MAX);
     let upstream =
         Arc::new(ToCore { core: core.clone(), inboxes: inboxes.clone(), words: Mutex::new(Some(words_to)) });
     let net = Arc::new(Net {
         options: options::net(&config),
-        shared,
+        shared: shared.clone(),
         providers: Arc::new(providers),
         timeouts: options::timeouts(&config),
         upstream: upstream.clone(),
         inboxes,
         peers: Peers::default(),
-        serving: ServingState::new(Serving::All),
+        serving: ServingState::new(if quorum.is_some() { Serving::Nobody } else { Serving::All }),
         connections: (0..io_threads).map(|_| AtomicUsize::new(0)).collect(),
         started,
         auth_failed: AtomicU64::new(0),
@@ -195,7 +226,30 @@ pub(super) fn start(
     let mut server = Server { state: state.clone(), threads: Threads::default() };
     if let (Some(disk), Some(requests), Some(pin)) = (opened.disk, snapshot_requests, first_pin) {
         server.threads.snapshots = start_disk(&state, &disk, requests, pin, last_zxid, &stopping)?;
-        server.threads.lock = Some(disk.lock);
+        if let (Some((quorum, _, this)), Some(store)) = (&quorum, store) {
+            let owner = DiskOwner::new(
+                disk.dirs.clone(),
+                store,
+                options::recovery(&state.config),
+                options::log(&state.config),
+                shared.clone(),
+                state.config.digest_enabled,
+                seed,
+            );
+            let parts = PeerParts {
+                config: quorum,
+                this,
+                options: options::peers(&state.config, quorum, seed),
+                core: Arc::downgrade(&state.core),
+                net: Arc::downgrade(&state.net),
+                shared,
+                disk: Arc::new(Mutex::new(owner)),
+            };
+            let (peer_net, peers) = peers::start(parts).map_err(StartError::Peers)?;
+            server.threads.peers = Some(peer_net);
+            state.core.set_peers(peers);
+        }
+        server.threads.lock = disk.lock;
     }
     server.threads.words = Some(words::spawn(state.clone(), word_requests)?);
     let mut listener = Some(listener);
@@ -214,6 +268,7 @@ pub(super) fn start(
         };
         server.threads.io.push(thread(&format!("zk-io-{index}"), run)?);
     }
+    state.core.begin();
     tracing::info!(
         %address,
         zxid = %last_zxid,
@@ -239,21 +294,42 @@ impl Failure {
     }
 }
 
-fn open_directories(config: &Config) -> Result<(DataDirs, DirLock), StartError> {
+/// Directories on a disk that is forgotten with the server.
+fn memory_directories() -> Result<DataDirs, StartError> {
+    let dir = Path::new("/memory");
+    Ok(DataDirs::open(Arc::new(SimDisk::new()), dir, None, true)?)
+}
+
+fn open_directories(config: &Config) -> Result<(DataDirs, Option<DirLock>), StartError> {
     let log_dir = (config.data_log_dir != config.data_dir).then_some(&*config.data_log_dir);
     let dirs = DataDirs::open(Arc::new(RealFs), &config.data_dir, log_dir, config.data_dir_autocreate)?;
     let lock = DirLock::acquire(&dirs)?;
-    Ok((dirs, lock))
+    Ok((dirs, Some(lock)))
 }
 
-fn open_data(config: &Config, dirs: DataDirs, lock: DirLock, seed: u64) -> Result<Opened, StartError> {
+fn open_data(
+    config: &Config,
+    dirs: DataDirs,
+    lock: Option<DirLock>,
+    member: bool,
+    seed: u64,
+) -> Result<Opened, StartError> {
+    if member {
+        let opened = DiskOwner::open(&dirs, &options::recovery(config), seed)?;
+        if opened.base == Base::Uninitialized {
+            return Err(StartError::Uninitialized(config.data_dir.display().to_string()));
+        }
+        let member::Opened { recovered, base, replayed, store } = opened;
+        let member = Some((store, recovered.recent));
+        return Ok(Opened { tree: recovered.tree, disk: Some(Disk { dirs, lock, base, replayed, member }) });
+    }
     let recovered = recover(&dirs, &options::recovery(config), || TreeLoader::new(seed))?;
     if recovered.base == Base::Uninitialized {
         return Err(StartError::Uninitialized(config.data_dir.display().to_string()));
     }
     let (base, replayed) = (recovered.base, recovered.replayed);
     let tree = recovered.sink.finish();
-    Ok(Opened { tree, disk: Some(Disk { dirs, lock, base, replayed }) })
+    Ok(Opened { tree, disk: Some(Disk { dirs, lock, base, replayed, member: None }) })
 }
 
 /// Opens the log, and starts the threads that write. Returns the one that writes snapshots.
@@ -273,8 +349,9 @@ fn start_disk(
         // A log without any snapshot does not tell where history begins: no server would open it.
         let at_once = SnapshotOptions { bytes_per_second: None, ..snapshot_options.clone() };
         write_snapshot(shared, dirs, &at_once, config.digest_enabled, &first_pin, stopping)?;
-    } else if *replayed > 0 {
-        // So that the next start has less to replay. Nobody waits for it.
+    } else if *replayed > 0 && !config.is_distributed() {
+        // So that the next start has less to replay. Nobody waits for it. A member of an ensemble must not: the
+        // end of its log may never be committed.
         state.core.request_snapshot(first_pin);
     }
 

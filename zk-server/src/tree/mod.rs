@@ -112,6 +112,28 @@ impl Tree {
         self.index.find(&self.slab, parent, name.as_bytes())
     }
 
+    /// Overwrites the node that shows the configuration of the ensemble, creating it in trees of old releases. Its
+    /// zxid is the configuration's version. Not a transaction; the node counts in no digest.
+    pub fn set_config(&mut self, text: &str, version: i64, wall_ms: i64) {
+        let Some(idx) = self.find("/zookeeper/config") else { return };
+        self.save_for_snapshots(idx);
+        let stat = NodeStat { version: -1, mzxid: version, mtime: wall_ms, ..self.slab.stat(idx) };
+        let crc = digest::prefix_crc("/zookeeper/config", Some(text.as_bytes()));
+        self.slab.set_data(idx, Some(text.as_bytes()), crc);
+        self.slab.set_stat(idx, &stat);
+    }
+
+    /// Says which transaction the tree ends with, for one that was received from a leader: its stream does not
+    /// tell.
+    pub fn set_last_zxid(&mut self, zxid: Zxid) {
+        self.last_zxid = zxid;
+    }
+
+    /// Whether the pin is of this tree: another one may have taken its place.
+    pub fn has_pin(&self, pin: &SnapshotPin) -> bool {
+        self.pins.iter().any(|known| std::ptr::eq(known.as_ptr(), pin))
+    }
+
     /// The path of a node.
     pub fn path(&self, idx: NodeIdx) -> String {
         let mut out = String::new();

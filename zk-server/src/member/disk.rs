@@ -1,0 +1,180 @@
+//! Carries out disk operations: on the log thread of a server, or on the simulated disk of the simulator.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use zk_proto::Zxid;
+
+use super::{DiskDone, DiskOp, Recovered};
+use crate::replica::Shared;
+use crate::storage::member::{CannotTruncate, EpochError, MemberStore, TruncateError};
+use crate::storage::{
+    Base, DataDirs, IoError, LogOptions, RecoveryError, RecoveryOptions, SnapshotError, TxnLog, recover,
+};
+use crate::tree::{SnapshotPin, TreeLoader};
+use crate::tree_file::write_pinned;
+
+/// Why a disk operation has failed. The process must end: what is on the disk is known again only after a start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiskError {
+    /// The operating system failed a call.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// What is on the disk cannot be served.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// A snapshot of the leader's cannot be written.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The epochs on the disk contradict the rest.
+    #[error(transparent)]
+    Epochs(#[from] EpochError),
+}
+
+/// The member's part of the disk, beside the log.
+#[derive(Debug)]
+pub struct DiskOwner {
+    dirs: DataDirs,
+    store: MemberStore,
+    recovery: RecoveryOptions,
+    log: LogOptions,
+    shared: Arc<Shared>,
+    /// Whether snapshots carry the tree's digest.
+    digest: bool,
+    /// For the hash tables of rebuilt trees.
+    seed: u64,
+}
+
+/// What was found on a member's disk.
+#[derive(Debug)]
+pub struct Opened {
+    /// Tree and window.
+    pub recovered: Recovered,
+    /// Where history begins.
+    pub base: Base,
+    /// Number of transactions applied behind that.
+    pub replayed: u64,
+    /// Epochs and marks.
+    pub store: MemberStore,
+}
+
+impl DiskOwner {
+    /// Reads the directories.
+    ///
+    /// # Errors
+    /// What is there cannot be served, or is missing (`db.autocreate`).
+    pub fn open(dirs: &DataDirs, recovery: &RecoveryOptions, seed: u64) -> Result<Opened, DiskError> {
+        let recovered = recover(dirs, recovery, || TreeLoader::new(seed))?;
+        let store = MemberStore::open(dirs, recovered.base, recovered.last_zxid)?;
+        Ok(Opened {
+            base: recovered.base,
+            replayed: recovered.replayed,
+            store,
+            recovered: Recovered { tree: recovered.sink.finish(), recent: recovered.recent },
+        })
+    }
+
+    /// Takes over what [`DiskOwner::open`] has found. `shared` holds the tree that is installed.
+    pub fn new(
+        dirs: DataDirs,
+        store: MemberStore,
+        recovery: RecoveryOptions,
+        log: LogOptions,
+        shared: Arc<Shared>,
+        digest: bool,
+        seed: u64,
+    ) -> Self {
+        DiskOwner { dirs, store, recovery, log, shared, digest, seed }
+    }
+
+    /// Runs one operation while nobody else writes; returns the log to go on with, and the answer.
+    ///
+    /// # Errors
+    /// Final: see [`DiskError`].
+    pub fn run(&mut self, op: DiskOp, mut log: TxnLog) -> Result<(TxnLog, Option<DiskDone>), DiskError> {
+        let done = match op {
+            DiskOp::WriteAccepted(epoch) => {
+                self.store.write_accepted(epoch)?;
+                DiskDone::Accepted(epoch)
+            }
+            DiskOp::CommitSync { staged, epoch } => {
+                self.store.commit_sync(&mut log, &staged, epoch)?;
+                DiskDone::Synced { last: log.last(), epoch }
+            }
+            DiskOp::Install { pin, epoch } => {
+                let last = pin.zxid;
+                log.close()?;
+                self.write_install(&pin)?;
+                self.store.install(last, epoch)?;
+                log = self.open_log(last);
+                DiskDone::Synced { last, epoch }
+            }
+            DiskOp::Truncate(zxid) => {
+                let (reopened, result) = self.truncate(zxid, log)?;
+                log = reopened;
+                DiskDone::Truncated(result)
+            }
+            DiskOp::Rebuild(ticket) => {
+                log.close()?;
+                let recovered = self.recover()?;
+                log = self.open_log(recovered.tree.last_zxid());
+                DiskDone::Rebuilt(ticket, Box::new(recovered))
+            }
+            DiskOp::Barrier(ticket) => DiskDone::Barrier(ticket),
+            DiskOp::ReadChain { conn, from, to, bytes_max } => {
+                let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+                DiskDone::Chain { conn, result: self.store.read_chain(from, to, bytes_max) }
+            }
+            DiskOp::NoteCommitted(zxid) => {
+                self.store.note_committed(zxid.min(log.last()))?;
+                return Ok((log, None));
+            }
+            DiskOp::WriteConfig { .. } => return Ok((log, None)),
+        };
+        Ok((log, Some(done)))
+    }
+
+    /// The log behind a transaction.
+    pub fn open_log(&self, last: Zxid) -> TxnLog {
+        TxnLog::new(self.dirs.fs().clone(), self.dirs.log(), self.log.clone(), last)
+    }
+
+    /// The epochs and marks.
+    pub fn store(&self) -> &MemberStore {
+        &self.store
+    }
+
+    fn truncate(
+        &mut self,
+        zxid: Zxid,
+        log: TxnLog,
+    ) -> Result<(TxnLog, Result<Box<Recovered>, CannotTruncate>), DiskError> {
+        let last = log.last();
+        log.close()?;
+        match self.store.truncate(zxid) {
+            Ok(()) => {
+                let recovered = self.recover()?;
+                Ok((self.open_log(recovered.tree.last_zxid()), Ok(Box::new(recovered))))
+            }
+            Err(TruncateError::Cannot(refused)) => Ok((self.open_log(last), Err(refused))),
+            Err(TruncateError::Io(error)) => Err(error.into()),
+        }
+    }
+
+    fn recover(&self) -> Result<Recovered, DiskError> {
+        let recovered = recover(&self.dirs, &self.recovery, || TreeLoader::new(self.seed))?;
+        Ok(Recovered { tree: recovered.sink.finish(), recent: recovered.recent })
+    }
+
+    fn write_install(&self, pin: &SnapshotPin) -> Result<(), DiskError> {
+        let sessions = pin.sessions.iter().copied();
+        let acls = pin.acls.iter().map(|(id, acl)| (*id, &acl[..]));
+        let mut writer = self.store.install_writer(pin.zxid, sessions, acls)?;
+        let whole = write_pinned(&self.shared, pin, &mut writer, &AtomicBool::new(false))?;
+        // The tree is replaced only when this operation is done.
+        assert!(whole, "the tree that is being installed is not in use");
+        writer.finish(pin.zxid, self.digest.then_some(pin.digest as i64))?;
+        Ok(())
+    }
+}

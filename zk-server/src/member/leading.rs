@@ -1,0 +1,134 @@
+//! Carries out what [`Leader`](crate::zab::leader::Leader) decides.
+
+use std::collections::VecDeque;
+
+use super::{DiskOp, Member, MemberShell, Next, Now, PeerConn, Phase, Serving};
+use crate::auth::ConnAuth;
+use crate::replica::Upstream;
+use crate::replica::ensemble::RemoteRequest;
+use crate::zab::leader::{Output, StepDownReason};
+use crate::zab::wire::QuorumPacket;
+
+impl Member {
+    pub(super) fn lead_packets(
+        &mut self,
+        now: Now,
+        conn: PeerConn,
+        packets: Vec<QuorumPacket>,
+        shell: &mut dyn MemberShell,
+    ) {
+        for packet in packets {
+            let Phase::Leading(leader) = &mut self.phase else { return };
+            let mut out = Vec::new();
+            leader.packet(now.mono_ms, conn, packet, &self.history, &mut out);
+            self.run_leader(now, out, shell);
+        }
+        // What the requests of one read have become goes to the log and to the learners together.
+        self.replica.flush(shell);
+    }
+
+    /// Passes on what the replica has prepared and asked for, and sends what has gathered.
+    pub(super) fn lead_upstream(&mut self, now: Now, upstream: Vec<Upstream>, shell: &mut dyn MemberShell) {
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        let mut out = Vec::new();
+        for wanted in upstream {
+            match wanted {
+                Upstream::Proposed(proposals) => {
+                    for proposal in &proposals {
+                        self.history.push(proposal.clone());
+                    }
+                    leader.propose(now.mono_ms, &proposals, &mut out);
+                }
+                Upstream::EpochUsedUp => leader.step_down(StepDownReason::RollOver, &mut out),
+                Upstream::Sync => {
+                    self.sync_tickets += 1;
+                    leader.sync_local(self.sync_tickets);
+                }
+                Upstream::Request { .. } | Upstream::Revalidate { .. } => {}
+            }
+        }
+        leader.flush(now.mono_ms, &self.history, &mut out);
+        self.run_leader(now, out, shell);
+    }
+
+    pub(super) fn run_leader(&mut self, now: Now, out: Vec<Output>, shell: &mut dyn MemberShell) {
+        let mut todo = VecDeque::from(out);
+        while let Some(output) = todo.pop_front() {
+            let Phase::Leading(leader) = &mut self.phase else { return };
+            match output {
+                Output::Send { conn, bytes } => shell.send(conn, bytes),
+                Output::Close { conn, sid, reason } => {
+                    self.quorum.remove(&conn);
+                    self.pins.remove(&conn);
+                    match sid {
+                        Some(sid) => {
+                            tracing::warn!(server = %sid, %reason, "closing the connection of a learner");
+                            shell.close(conn, &reason.to_string());
+                        }
+                        None => shell.reject(conn, &reason.to_string()),
+                    }
+                }
+                Output::WriteAccepted(epoch) => shell.disk(DiskOp::WriteAccepted(epoch)),
+                Output::CommitSync(epoch) => {
+                    shell.disk(DiskOp::CommitSync { staged: Vec::new(), epoch });
+                }
+                Output::ReadChain { conn, from, to, bytes_max } => {
+                    shell.disk(DiskOp::ReadChain { conn, from, to, bytes_max });
+                }
+                Output::PinSnapshot { conn } => {
+                    let pin = self.replica.pin();
+                    let mut more = Vec::new();
+                    leader.snapshot_pinned(now.mono_ms, conn, pin.zxid, &self.history, &mut more);
+                    self.pins.insert(conn, pin);
+                    todo.extend(more);
+                }
+                Output::StreamSnapshot { conn } => {
+                    if let Some(pin) = self.pins.remove(&conn) {
+                        shell.stream_snapshot(conn, pin);
+                    }
+                }
+                Output::Active { epoch } => {
+                    tracing::info!(%epoch, "leading");
+                    self.election.refresh(epoch);
+                    self.replica.lead(epoch, now);
+                    self.committed_up_to(self.replica.last_zxid());
+                    if self.options.leader_serves {
+                        self.serve(Serving::Yes, shell);
+                    }
+                }
+                Output::Commit(zxid) => {
+                    self.committed_up_to(zxid);
+                    if !self.replica.commit(zxid, shell) {
+                        tracing::error!(%zxid, "the tree of this leader is not the one that it prepared for");
+                    }
+                }
+                Output::Request { sid, session, cxid, op, body, auth, .. } => {
+                    let auth = ConnAuth::from_peer(&auth);
+                    let request = RemoteRequest { from: sid, session, cxid, op, body: &body, auth: &auth };
+                    self.replica.remote_request(now, &request);
+                }
+                Output::Touch { sessions, .. } => {
+                    for (session, _) in sessions {
+                        self.replica.touch(session, now);
+                    }
+                }
+                Output::Revalidate { conn, sid, session, timeout_ms } => {
+                    let valid = self.replica.revalidate_for(sid, session, timeout_ms, now, shell);
+                    leader.revalidated(conn, session, valid);
+                }
+                Output::SyncDone(_) => self.replica.sync_done(shell),
+                Output::ConfigSeen(ensemble) => self.config_seen(now, ensemble, shell),
+                Output::Activate { ensemble, designated, .. } => {
+                    if designated != self.options.me {
+                        tracing::info!(leader = %designated, "another server was designated to lead");
+                    }
+                    self.config_in_force(now, ensemble, shell);
+                }
+                Output::StepDown(reason) => {
+                    tracing::warn!(%reason, "leading ends");
+                    self.stop(Next::Look, false, self.memory, shell);
+                }
+            }
+        }
+    }
+}
