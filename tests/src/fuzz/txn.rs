@@ -126,6 +126,7 @@ fn run_writes(input: &[u8]) -> Log {
             extended_types: true,
             enforce_quota: true,
             digest: true,
+            close_session_paths: true,
             reconfig: true,
             providers: Default::default(),
         },

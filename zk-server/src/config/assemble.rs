@@ -41,7 +41,6 @@ pub(super) fn assemble(s: &mut Settings, file: &str, reader: Option<Reader<'_>>)
     }
     check_auth_providers(s);
     let positive = |n: i64| Some(narrow(n)).filter(|n| *n > 0);
-    let flush_delay_ms = s.u32("flushDelay");
     let jute_max_buffer = s.int("jute.maxbuffer");
     Config {
         data_log_dir: s.text("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from),
@@ -71,9 +70,7 @@ pub(super) fn assemble(s: &mut Settings, file: &str, reader: Option<Reader<'_>>)
         connection_throttle: connection_throttle(s),
         request_throttle: RequestThrottle {
             max_requests: positive(s.int("request_throttle_max_requests")),
-            stall_time_ms: s.u32("request_throttle_stall_time"),
             drop_stale: s.bool("request_throttle_drop_stale"),
-            stale_connection_check: s.bool("request_stale_connection_check"),
             stale_latency_check: s.bool("request_stale_latency_check"),
             throttled_op_wait_time_ms: positive(s.int("throttled_op_wait_time")),
             shutdown_timeout_ms: s.u32("request_throttler.shutdownTimeout"),
@@ -82,11 +79,6 @@ pub(super) fn assemble(s: &mut Settings, file: &str, reader: Option<Reader<'_>>)
         large_request_max_bytes: s.u32("largeRequestMaxBytes").into(),
         force_sync: s.bool("forceSync"),
         fsync_warning_threshold_ms: s.u32("fsync.warningthresholdms"),
-        flush_delay_ms,
-        max_write_queue_poll_time_ms: s
-            .int_if_set("maxWriteQueuePollTime")
-            .map_or(flush_delay_ms / 3, narrow),
-        max_batch_size: s.u32("maxBatchSize"),
         pre_alloc_size_kib: s.u32("preAllocSize"),
         snap_count: narrow(s.raised("snapCount", 2)),
         snap_size_limit_kib: s.u64_unless_negative("snapSizeLimitInKb").filter(|n| *n > 0),

@@ -120,13 +120,6 @@ pub struct Config {
     pub force_sync: bool,
     /// `fsync.warningthresholdms`: a slower fsync is logged and counted.
     pub fsync_warning_threshold_ms: u32,
-    /// `flushDelay`: wait so long for more transactions before a flush.
-    pub flush_delay_ms: u32,
-    /// `maxWriteQueuePollTime`: wait so long for the next one of them. Default: a third of the
-    /// delay.
-    pub max_write_queue_poll_time_ms: u32,
-    /// `maxBatchSize`: flush at the latest after so many transactions.
-    pub max_batch_size: u32,
     /// `preAllocSize`: log files grow in steps of this.
     pub pre_alloc_size_kib: u32,
     /// `snapCount`: take a snapshot after about so many transactions (half to all of it, random, so
@@ -232,13 +225,9 @@ pub struct SessionWeights {
 pub struct RequestThrottle {
     /// `request_throttle_max_requests`. `None`: no limit.
     pub max_requests: Option<u32>,
-    /// `request_throttle_stall_time`: longest wait for a free place.
-    pub stall_time_ms: u32,
-    /// `request_throttle_drop_stale`: drop requests that nobody waits for any more.
+    /// `request_throttle_drop_stale`: drop requests that count as stale, and close their connections.
     pub drop_stale: bool,
-    /// `request_stale_connection_check`: such as those of closed connections.
-    pub stale_connection_check: bool,
-    /// `request_stale_latency_check`: and those older than their session timeout.
+    /// `request_stale_latency_check`: such as waited for longer than their session's timeout.
     pub stale_latency_check: bool,
     /// `throttled_op_wait_time`: a request that waited longer is refused. `None`: never.
     pub throttled_op_wait_time_ms: Option<u32>,

@@ -19,6 +19,8 @@ pub(crate) struct NetOptions {
     pub(crate) sessionless_ms: u64,
     /// While more requests than this wait for the replica, connections with unanswered ones are not read.
     pub(crate) outstanding_max: i64,
+    /// A request that waited for longer than its session's timeout is dropped, and its connection closed.
+    pub(crate) drop_stale: bool,
     /// A request that waited longer than this before it could go on is answered with an error.
     pub(crate) throttled_wait_us: Option<u64>,
     /// From how many bytes on a request is large, and how many bytes of those may wait for the replica.

@@ -89,6 +89,11 @@ impl<'a> IoThread<'a> {
                 self.refuse_and_close(slot, xid, Zxid(0), ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH);
             }
             Route::Refuse => self.refuse_and_close(slot, xid, Zxid(-1), ErrorCode::UNIMPLEMENTED),
+            _ if self.is_stale(slot) => {
+                self.recorder.count(Counter::StaleRequests);
+                self.recorder.count(Counter::StaleRequestsDropped);
+                self.close(slot, "its requests are older than its session's timeout");
+            }
             _ if self.waited_too_long(slot, op) => {
                 self.recorder.count(Counter::ThrottledOps);
                 self.refuse(slot, xid, ErrorCode::THROTTLED_OP, tree);
@@ -104,9 +109,21 @@ impl<'a> IoThread<'a> {
     /// Whether a request stood in the connection's backlog for longer than the configuration allows.
     fn waited_too_long(&mut self, slot: u32, op: OpCode) -> bool {
         let Some(allowed_us) = self.net.options.throttled_wait_us else { return false };
+        self.waited_us(slot) > allowed_us && !matches!(op, OpCode::Ping | OpCode::CloseSession)
+    }
+
+    /// Whether a request is to be dropped because it stood in the backlog for longer than its session's timeout:
+    /// the client has given it up.
+    fn is_stale(&mut self, slot: u32) -> bool {
+        let Some(conn) = self.slots.get(slot).filter(|_| self.net.options.drop_stale) else { return false };
+        let timeout_us = u64::from(conn.timeout_ms.unsigned_abs()) * 1000;
+        self.waited_us(slot) > timeout_us
+    }
+
+    /// Since when the connection's requests wait here.
+    fn waited_us(&mut self, slot: u32) -> u64 {
         let since_us = self.slots.get(slot).and_then(|conn| conn.backlog_since_us);
-        let waited_us = since_us.map_or(0, |since_us| self.now_us.saturating_sub(since_us));
-        waited_us > allowed_us && !matches!(op, OpCode::Ping | OpCode::CloseSession)
+        since_us.map_or(0, |since_us| self.now_us.saturating_sub(since_us))
     }
 
     /// The first frame of a connection.

@@ -34,6 +34,8 @@ pub struct PrepareOptions {
     pub enforce_quota: bool,
     /// Whether transactions carry the tree's digest.
     pub digest: bool,
+    /// Whether the transaction that closes a session names the nodes that go with it.
+    pub close_session_paths: bool,
     /// Whether reconfig may be asked for at all.
     pub reconfig: bool,
     /// ACL rules and schemes.
@@ -454,7 +456,8 @@ impl Prepare {
                 self.remove(scope, parent_path, parent, path);
             }
         }
-        Txn::CloseSession { paths: Some(paths.into_iter().map(Cow::Owned).collect()) }
+        let named = self.options.close_session_paths;
+        Txn::CloseSession { paths: named.then(|| paths.into_iter().map(Cow::Owned).collect()) }
     }
 
     fn permit(&self, node: &Pending, perms: Perms, auth: &ConnAuth) -> Result<(), ErrorCode> {

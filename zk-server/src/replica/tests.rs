@@ -10,6 +10,7 @@ use super::messages::conn_id;
 use super::*;
 use crate::storage::{NodeStat, RecordHeader, Replay, SnapshotDigest, SnapshotSink, record};
 use crate::tree::{SnapshotPin, TreeLoader};
+use crate::txn::Txn;
 
 #[derive(Default)]
 struct FakeShell {
@@ -92,13 +93,18 @@ impl Scene {
     }
 
     fn with_tree(tree: Tree) -> Self {
+        Self::with_options(tree, |_| {})
+    }
+
+    fn with_options(tree: Tree, change: impl FnOnce(&mut ReplicaOptions)) -> Self {
         let last = tree.last_zxid();
         let shared = Arc::new(Shared::new(tree));
-        let options = ReplicaOptions {
+        let mut options = ReplicaOptions {
             prepare: PrepareOptions {
                 extended_types: true,
                 enforce_quota: true,
                 digest: true,
+                close_session_paths: true,
                 reconfig: false,
                 providers: Default::default(),
             },
@@ -112,6 +118,7 @@ impl Scene {
             seed: 1,
             io_threads: 1,
         };
+        change(&mut options);
         let now = Now { mono_ms: 0, wall_ms: 1_000_000 };
         let replica = Replica::new(shared.clone(), options, now);
         Scene { shared, replica, shell: FakeShell { last, ..FakeShell::default() }, now }
@@ -207,6 +214,24 @@ fn an_expired_session_takes_its_ephemerals_with_it() {
         assert_eq!(scene.shared.tree.read().find("/e").is_some(), ms < 11_000, "at {ms} ms");
     }
     assert_eq!(scene.shell.letters.last().map(String::as_str), Some("close 1"));
+}
+
+#[test]
+fn a_close_names_the_ephemerals_unless_that_is_switched_off() {
+    for named in [true, false] {
+        let mut scene =
+            Scene::with_options(Tree::new(1), |options| options.prepare.close_session_paths = named);
+        let session = scene.open(1);
+        scene.send(1, session, 1, &Request::Create(create("/e", 1)));
+        scene.send(1, session, 2, &Request::CloseSession);
+        scene.flush();
+        let record = scene.shell.log.last().unwrap();
+        let (_, txn, digest) = txn::decode(&record[record::PREFIX..record.len() - 1]).unwrap();
+        assert_eq!(txn, Txn::CloseSession { paths: named.then(|| vec!["/e".into()]) });
+        let tree = scene.shared.tree.read();
+        assert!(tree.find("/e").is_none());
+        assert_eq!(digest.map(|digest| digest.value), Some(tree.digest()));
+    }
 }
 
 #[test]

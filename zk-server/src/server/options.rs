@@ -78,6 +78,9 @@ pub(super) fn net(config: &Config) -> NetOptions {
         outstanding_max: i64::from(
             config.request_throttle.max_requests.unwrap_or(u32::MAX).min(config.global_outstanding_limit),
         ),
+        drop_stale: config.request_throttle.max_requests.is_some()
+            && config.request_throttle.drop_stale
+            && config.request_throttle.stale_latency_check,
         throttled_wait_us: config.request_throttle.throttled_op_wait_time_ms.map(|ms| u64::from(ms) * 1000),
         large_requests: config
             .large_request_threshold_bytes
@@ -107,6 +110,7 @@ pub(super) fn replica(
             extended_types: config.extended_types_enabled,
             enforce_quota: config.enforce_quota,
             digest: config.digest_enabled,
+            close_session_paths: config.close_session_txn_enabled,
             reconfig: config.reconfig_enabled,
             providers: providers.clone(),
         },
@@ -151,6 +155,7 @@ pub(super) fn snapshots(config: &Config) -> SnapshotOptions {
             SnapshotCompression::Gzip => Compression::Gz,
             SnapshotCompression::Snappy => Compression::Snappy,
         },
+        last_zxid: config.serialize_last_processed_zxid,
         ..SnapshotOptions::default()
     }
 }

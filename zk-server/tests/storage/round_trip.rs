@@ -37,7 +37,7 @@ impl SnapshotSink for Content {
 }
 
 fn options(compression: Compression) -> SnapshotOptions {
-    SnapshotOptions { compression, bytes_per_second: None }
+    SnapshotOptions { compression, bytes_per_second: None, ..SnapshotOptions::default() }
 }
 
 fn write(
@@ -238,6 +238,21 @@ fn pacing_keeps_to_the_rate() {
     let options = SnapshotOptions { bytes_per_second: Some(3 << 20), ..options(Compression::None) };
     write(dir.path(), Zxid(1), &options, &content, Zxid(1), None).unwrap();
     assert!(started.elapsed().as_millis() >= 95, "{:?}", started.elapsed());
+}
+
+#[test]
+fn the_last_zxid_is_left_out_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let content =
+        Content { nodes: vec![(String::new(), None, -1, NodeStat::default())], ..Content::default() };
+    for (zxid, last_zxid) in [(Zxid(1), true), (Zxid(2), false)] {
+        let options = SnapshotOptions { last_zxid, ..options(Compression::None) };
+        let name = write(dir.path(), zxid, &options, &content, zxid, Some(7)).unwrap();
+        let (found, info) = read(&dir.path().join(name.to_string()), Compression::None);
+        assert!(found == content);
+        assert_eq!(info.last_zxid, last_zxid.then_some(zxid));
+        assert_eq!(info.digest.map(|digest| digest.zxid), Some(zxid));
+    }
 }
 
 #[test]

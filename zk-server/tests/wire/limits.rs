@@ -194,3 +194,25 @@ fn requests_that_waited_for_too_long_are_refused() {
     assert_eq!(errors.last(), Some(&ErrorCode::THROTTLED_OP));
     wire.ok(&set("/n", b"y"));
 }
+
+#[test]
+fn requests_older_than_the_session_timeout_are_dropped_with_their_connection() {
+    let mut config = Config { min_session_timeout_ms: 100, ..config() };
+    config.request_throttle.max_requests = Some(1);
+    config.request_throttle.stale_latency_check = true;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::builder().config(config).data_dir(dir.path()).start().unwrap();
+    let mut wire = Wire::connect_for(&server, 100);
+    wire.ok(&create("/n", b"", 0));
+    let count = 200_000;
+    let request = body(&set("/n", b"x"));
+    let bytes: Vec<u8> = (0..count).flat_map(|xid| encode(xid, OpCode::SetData, &request)).collect();
+    let mut sender = wire.socket.try_clone().unwrap();
+    let answered = std::thread::scope(|scope| {
+        // Ends with an error when the server closes.
+        scope.spawn(move || drop(std::io::Write::write_all(&mut sender, &bytes)));
+        std::iter::from_fn(|| wire.frame()).take(count as usize).count()
+    });
+    assert!(answered < count as usize, "all of them were answered");
+    assert!(word(&server, "mntr").contains("stale_requests_dropped\t1\n"));
+}

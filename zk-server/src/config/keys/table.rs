@@ -46,6 +46,7 @@ const LOGGING: &str = "logging is set up with the RUST_LOG environment variable"
 const WATCHES: &str = "there is one watch manager here and it needs no tuning";
 const NODELAY: &str = "sockets are always no-delay here";
 const NON_BLOCKING: &str = "sending to peers never blocks here";
+const GROUP_COMMIT: &str = "each sync takes along what arrived during the one before it";
 const DEAD_CODE: &str = "the part of Apache ZooKeeper that it tunes does not exist here";
 
 const TLS: &str = "TLS";
@@ -95,9 +96,7 @@ pub const KEYS: &[Key] = &[
     used("connection_throttle_renew_session_weight", int(1, I32, "tokens"), "2"),
     used("connection_throttle_local_session_weight", int(1, I32, "tokens"), "1"),
     used("request_throttle_max_requests", int(0, I32, "requests"), "0"),
-    used("request_throttle_stall_time", int(0, I32, MS), "100"),
     used("request_throttle_drop_stale", Bool, "true"),
-    used("request_stale_connection_check", Bool, "true"),
     used("request_stale_latency_check", Bool, "false"),
     used("request_throttler.shutdownTimeout", int(0, I32, MS), "10000"),
     used("throttled_op_wait_time", int(0, I32, MS), "0"),
@@ -106,9 +105,6 @@ pub const KEYS: &[Key] = &[
     // The transaction log and snapshots.
     used("forceSync", YesNo, "yes"),
     used("fsync.warningthresholdms", int(0, I32, MS), "1000"),
-    used("flushDelay", int(0, I32, MS), "0"),
-    used("maxWriteQueuePollTime", int(0, I32, MS), ""),
-    used("maxBatchSize", int(0, I32, "transactions"), "1000"),
     used("preAllocSize", int(0, 1 << 22, "KiB"), "65536"),
     used("snapCount", int(-I32, I32, "transactions"), "100000"),
     used("snapSizeLimitInKb", int(-1, KIB, "KiB"), "4194304"),
@@ -236,6 +232,14 @@ pub const KEYS: &[Key] = &[
     later("java.security.krb5.*", Text, "", SASL),
     // Apache's own internals.
     no_effect("serverCnxnFactory", DEAD_CODE),
+    no_effect("flushDelay", GROUP_COMMIT),
+    no_effect("maxWriteQueuePollTime", GROUP_COMMIT),
+    no_effect("maxBatchSize", GROUP_COMMIT),
+    no_effect("request_throttle_stall_time", "requests go on here as soon as there is room for them"),
+    no_effect(
+        "request_stale_connection_check",
+        "what a closed connection still asks for is never looked at here",
+    ),
     no_effect("nio.numSelectorThreads", THREADS),
     no_effect("nio.numWorkerThreads", THREADS),
     no_effect("nio.directBufferBytes", JVM),

@@ -28,13 +28,16 @@ const SYNC_EVERY: u64 = 4 << 20;
 pub struct SnapshotOptions {
     /// `snapshot.compression.method`.
     pub compression: Compression,
+    /// Whether the file ends with the last zxid that it contains (`serializeLastProcessedZxid.enabled`); releases
+    /// before 3.9 do not know that section, and do not mind it.
+    pub last_zxid: bool,
     /// Bytes per second that go to the disk; `None` when nobody waits for the disk, as at start and stop.
     pub bytes_per_second: Option<u64>,
 }
 
 impl Default for SnapshotOptions {
     fn default() -> Self {
-        SnapshotOptions { compression: Compression::None, bytes_per_second: Some(64 << 20) }
+        SnapshotOptions { compression: Compression::None, last_zxid: true, bytes_per_second: Some(64 << 20) }
     }
 }
 
@@ -52,6 +55,7 @@ pub struct SnapshotWriter {
     output: Option<Compressor<PacedFile>>,
     buffer: Vec<u8>,
     adler: Adler32,
+    with_last_zxid: bool,
     nodes: u64,
     /// Bytes before compression.
     bytes: u64,
@@ -91,7 +95,7 @@ impl SnapshotWriter {
         sessions: impl ExactSizeIterator<Item = (i64, i32)>,
         acls: impl ExactSizeIterator<Item = (i64, &'a [Acl<'a>])>,
     ) -> Result<Self, SnapshotError> {
-        let options = SnapshotOptions { compression: Compression::None, bytes_per_second: None };
+        let options = SnapshotOptions { bytes_per_second: None, ..SnapshotOptions::default() };
         let name = SnapshotName { zxid, compression: options.compression };
         let dir = path.parent().unwrap_or(Path::new(".")).to_owned();
         let mut writer = Self::start(fs, dir, name, path, false, &options)?;
@@ -118,6 +122,7 @@ impl SnapshotWriter {
             named,
             buffer: Vec::with_capacity(BUFFER + (64 << 10)),
             adler: Adler32::new(),
+            with_last_zxid: options.last_zxid,
             nodes: 0,
             bytes: 0,
             finished: false,
@@ -173,8 +178,10 @@ impl SnapshotWriter {
         self.buffer.put_int(DIGEST_VERSION);
         self.buffer.put_long(digest.unwrap_or(0));
         self.seal()?;
-        self.buffer.put_long(last_zxid.0);
-        self.seal()?;
+        if self.with_last_zxid {
+            self.buffer.put_long(last_zxid.0);
+            self.seal()?;
+        }
         self.flush()?;
         let output = self.output.take().expect("present until here");
         let file = output.finish().at("write", &self.temporary)?.file;
