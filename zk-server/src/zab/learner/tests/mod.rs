@@ -4,6 +4,7 @@ mod broadcast;
 mod epochs;
 mod in_flight;
 mod reconfig;
+mod replay;
 mod timing;
 mod transfer;
 
