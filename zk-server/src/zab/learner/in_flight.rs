@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use zk_proto::Zxid;
 
 use crate::zab::Epoch;
+use crate::zab::history::follows;
 
 /// One ordered queue of (zxid, durable?, committed?, acknowledged?) over all phases of following.
 ///
@@ -74,11 +75,8 @@ impl InFlight {
         if zxid <= self.last {
             return Ok(Proposed::Known);
         }
-        let follows = if zxid.epoch() == self.last.epoch() {
-            self.last.next() == Some(zxid)
-        } else {
-            zxid.counter() == 1 || (zxid.counter() > 1 && may_jump == Some(Epoch::of(zxid)))
-        };
+        let regular = self.last.next() == Some(zxid) || zxid.counter() == 1;
+        let follows = follows(self.last, zxid) && (regular || may_jump == Some(Epoch::of(zxid)));
         if !follows {
             return Err(Gap { after: self.last, found: zxid });
         }

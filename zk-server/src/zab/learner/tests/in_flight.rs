@@ -22,6 +22,11 @@ fn proposals_follow_each_other_without_gaps() {
     assert!(queue.propose(z(2, 5), Some(Epoch(2))).is_err(), "a jump only at the beginning");
     assert_eq!(queue.propose(z(4, 1), None), Ok(Proposed::New));
     assert_eq!(queue.len(), 3);
+
+    // A snapshot of the beginning of an epoch.
+    let mut queue = InFlight::new(z(2, 0));
+    assert!(queue.propose(z(2, 9), None).is_err());
+    assert_eq!(queue.propose(z(2, 9), Some(Epoch(2))), Ok(Proposed::New));
 }
 
 #[test]
