@@ -7,7 +7,6 @@ use std::sync::mpsc::Sender;
 use mio::net::TcpStream;
 use zk_proto::SessionId;
 
-use super::Term;
 use super::peers::Peer;
 use crate::admin::ConnectionStats;
 use crate::config::FourLetterWord;
@@ -40,7 +39,7 @@ pub(crate) enum Command {
     DropConnections,
     /// A new term has begun: close the connections of earlier ones.
     #[cfg_attr(not(test), allow(dead_code))] // see `super::serving`
-    Serve(Term),
+    NewTerm,
     /// Neither read nor accept nor let time pass, until told otherwise.
     Pause(bool),
     /// Stop: answer what was read if `drain`, then end the thread.

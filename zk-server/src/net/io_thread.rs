@@ -282,7 +282,7 @@ impl<'a> IoThread<'a> {
                     slots.into_iter().for_each(|slot| self.close(slot, "dropped on request"));
                     self.submit();
                 }
-                Command::Serve(term) => self.end_earlier_terms(term),
+                Command::NewTerm => self.end_earlier_terms(),
                 Command::Pause(paused) => self.paused = paused,
                 Command::Stop { drain } => {
                     self.acceptor = None;
@@ -294,9 +294,11 @@ impl<'a> IoThread<'a> {
         }
     }
 
-    /// Closes the connections whose connect request was taken before `term`. A four-letter word is still answered,
-    /// and who has said nothing yet may stay.
-    fn end_earlier_terms(&mut self, term: Term) {
+    /// Closes the connections whose connect request was taken in an earlier term. A four-letter word is still
+    /// answered, and who has said nothing yet may stay.
+    fn end_earlier_terms(&mut self) {
+        // The present one, which may be younger than the command.
+        let term = self.net.serving.get().0;
         let earlier = |conn: &Conn| conn.term != Term::NONE && conn.term != term;
         let slots: Vec<u32> =
             self.slots.iter().filter(|(_, conn)| earlier(conn)).map(|(slot, _)| slot).collect();

@@ -1,5 +1,5 @@
 //! Client connections: framing, limits, back-pressure, and the order of each connection. Knows nothing of what
-//! an operation means.
+//! an operation means. (Connections between servers are another matter: [`peer`].)
 //!
 //! A connection lives on one I/O thread from accept to close. Each thread runs its own event loop ([`io_thread`])
 //! over non-blocking sockets:

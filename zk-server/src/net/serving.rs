@@ -45,14 +45,13 @@ impl ServingState {
         unpack(self.0.load(Ordering::Acquire))
     }
 
-    /// Begins a new term, unless it is the same as before.
-    fn set(&self, serving: Serving) -> Option<Term> {
+    /// Begins a new term. False if nothing changes.
+    fn set(&self, serving: Serving) -> bool {
         let next = |now| {
             let (Term(term), before) = unpack(now);
             (before != serving).then(|| pack(Term(term.wrapping_add(1).max(1)), serving))
         };
-        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).ok()?;
-        next(before).map(|now| unpack(now).0)
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).is_ok()
     }
 }
 
@@ -82,8 +81,9 @@ impl Net {
     /// In [`Serving::ReadOnly`] the replica gets the same items as ever, but of the writes only `closeSession`:
     /// the sessions that it creates must be local.
     pub(crate) fn serve(&self, serving: Serving) {
-        let Some(term) = self.serving.set(serving) else { return };
-        self.inboxes.iter().for_each(|inbox| inbox.command(Command::Serve(term)));
+        if self.serving.set(serving) {
+            self.inboxes.iter().for_each(|inbox| inbox.command(Command::NewTerm));
+        }
     }
 }
 
@@ -95,11 +95,14 @@ mod tests {
     fn each_change_is_a_new_term() {
         let state = ServingState::new(Serving::Nobody);
         assert_eq!(state.get(), (Term(1), Serving::Nobody));
-        assert_eq!(state.set(Serving::Nobody), None);
-        assert_eq!(state.set(Serving::ReadOnly), Some(Term(2)));
-        assert_eq!(state.set(Serving::All), Some(Term(3)));
+        assert!(!state.set(Serving::Nobody));
+        assert_eq!(state.get(), (Term(1), Serving::Nobody));
+        assert!(state.set(Serving::ReadOnly));
+        assert_eq!(state.get(), (Term(2), Serving::ReadOnly));
+        assert!(state.set(Serving::All));
         assert_eq!(state.get(), (Term(3), Serving::All));
         state.0.store(pack(Term(u32::MAX), Serving::All), Ordering::Release);
-        assert_eq!(state.set(Serving::Nobody), Some(Term(1)), "0 is the term of nobody");
+        assert!(state.set(Serving::Nobody));
+        assert_eq!(state.get(), (Term(1), Serving::Nobody), "0 is the term of nobody");
     }
 }

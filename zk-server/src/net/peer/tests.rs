@@ -322,6 +322,39 @@ fn junk_closes_the_connection_behind_what_was_good() {
 }
 
 #[test]
+fn no_bytes_harm_anybody_else() {
+    let (a, to_b, b, to_a) = pair(Port::Quorum, &PeerOptions::default());
+    let mut addresses = [Port::Election, Port::Quorum].map(|port| (port, b.listen(port)));
+    let mut random = fastrand::Rng::with_seed(3);
+    for i in 0..200 {
+        random.shuffle(&mut addresses);
+        let (port, address) = &addresses[0];
+        let mut peer = TcpStream::connect((address.host.as_str(), address.port)).unwrap();
+        // Small bytes at first get further: they pass for types and lengths.
+        let small = random.usize(..40);
+        let len = random.usize(1..5_000);
+        let junk: Vec<u8> =
+            (0..len).map(|at| if at < small { random.u8(..2) } else { random.u8(..) }).collect();
+        // The other end may close before it has read everything.
+        let _ = peer.write_all(&junk);
+        drop(peer);
+        let conn = b.accepted();
+        let mut arrived = Vec::new();
+        loop {
+            match b.next() {
+                PeerEvent::Received { conn: of, bytes } if of == conn => arrived.extend(bytes),
+                PeerEvent::Packets { conn: of, .. } if of == conn => {}
+                PeerEvent::Closed { conn: of, .. } if of == conn => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(*port == Port::Quorum || arrived == junk);
+        a.send(to_b, encoded(&packet(i, b"unharmed")));
+        assert_eq!(b.packets(to_a, 1), [packet(i, b"unharmed")]);
+    }
+}
+
+#[test]
 fn who_uses_a_connection_can_reject_the_peer() {
     let (a, to_b, b, to_a) = pair(Port::Election, &PeerOptions::default());
     a.send(to_b, "I am server 9");
