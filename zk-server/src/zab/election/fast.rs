@@ -190,14 +190,17 @@ impl FastElection {
     /// so itself, and this server makes the quorum complete.
     ///
     /// Otherwise a server could not come back into an ensemble of three while the leader lives and the other
-    /// follower hangs. Only after a pause without any other decision, and only on a fresh word of the leader.
+    /// follower hangs. Only after a pause, when those that look for a leader are no quorum, on a fresh word of the
+    /// leader, and not for one that is certain to refuse this server because it is behind.
     fn leader_to_support(&self, m: &Member, now_ms: u64) -> Option<Report> {
-        if !m.votes() {
+        if !m.votes() || self.final_at_ms.is_some() {
             return None;
         }
+        let epoch = m.initial_vote().peer_epoch;
         let leads = |(server, report): &(&ServerId, &Report)| {
             let fresh = report.at_ms.saturating_add(self.interval_ms) >= now_ms;
-            report.state == PeerState::Leading && report.vote.candidate() == **server && fresh
+            let leads = report.state == PeerState::Leading && report.vote.candidate() == **server;
+            leads && fresh && report.vote.peer_epoch >= epoch
         };
         let completes = |report: &&Report| {
             let mut servers = supporters(&self.established, report);

@@ -22,6 +22,9 @@ mod member;
 mod query;
 mod vote;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use zk_proto::Zxid;
@@ -208,8 +211,12 @@ impl Election {
     /// The leader's history of this epoch was taken over (a learner), or by a quorum (the leader): from now on
     /// the vote is reported with it, so that late joiners see equal votes (ZOOKEEPER-1732).
     pub fn refresh(&mut self, epoch: Epoch) {
-        if !self.looking() {
-            self.member.vote.peer_epoch = i64::from(epoch.0);
+        if self.looking() {
+            return;
+        }
+        self.member.vote.peer_epoch = i64::from(epoch.0);
+        if let Machine::Query(_) = self.machine {
+            self.member.vote.zxid = query::established_zxid(epoch);
         }
     }
 

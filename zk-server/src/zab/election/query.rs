@@ -7,14 +7,26 @@
 //! On the wire these are notifications. The round of a query is a number that the asker chooses, the round of an
 //! answer is its negative: so an answer to an older query, or to another life of the asker, is recognised, and an
 //! answer is never answered. Votes in a query have no meaning.
+//!
+//! Numbers tell nothing about when a vote was cast: a server that gives up leading still finds servers that say
+//! they follow it, and these find that it leads. Two rules keep them from electing each other for ever: nobody
+//! joins a leader whose vote is worse than the own history, and an established leader's vote is better than
+//! every history of its epoch.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use zk_proto::Zxid;
 
 use super::Output;
 use super::member::Member;
 use super::vote::{Report, Vote};
 use crate::zab::wire::Notification;
-use crate::zab::{PeerState, ServerId};
+use crate::zab::{Epoch, PeerState, ServerId};
+
+/// The zxid in the votes for an established leader: the end of its epoch.
+pub(super) fn established_zxid(epoch: Epoch) -> i64 {
+    Zxid::new(epoch.0, u32::MAX).0
+}
 
 #[derive(Debug)]
 pub(super) struct QueryElection {
@@ -127,7 +139,7 @@ impl QueryElection {
         backers.contains(&m.vote.candidate()) && m.electorate.is_quorum(&backers)
     }
 
-    /// A leader that says so itself, and has or gets with this server a quorum.
+    /// A leader that says so itself, is not behind this server, and has or gets with this server a quorum.
     fn established_leader(&self, m: &Member) -> Option<Vote> {
         let leads = |(server, answer): &(&ServerId, &Report)| {
             answer.state == PeerState::Leading && answer.vote.candidate() == **server
@@ -140,7 +152,9 @@ impl QueryElection {
             m.electorate.is_quorum(&backers)
         };
         let leaders = self.answers.iter().filter(leads).map(|(_, answer)| answer.vote);
-        leaders.filter(|vote| m.electorate.is_voter(vote.candidate())).filter(has_quorum).max()
+        let initial = m.initial_vote();
+        let ahead = leaders.filter(|vote| (vote.peer_epoch, vote.zxid) >= (initial.peer_epoch, initial.zxid));
+        ahead.filter(|vote| m.electorate.is_voter(vote.candidate())).filter(has_quorum).max()
     }
 
     /// Others that vote for a candidate or already follow it.
