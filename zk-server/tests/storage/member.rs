@@ -330,9 +330,41 @@ fn the_committed_mark_is_a_hint() {
         let found = mark(&disk.after_kill().restart(&mut rng));
         assert!([Zxid::ZERO, Zxid::new(1, 7), Zxid::new(1, 9)].contains(&found), "{found}");
     }
+    // A snapshot from a leader that knows less replaces the mark, too.
+    let mut other = Member::start(open(&disk.after_kill())).unwrap();
+    let mut leader = History::new();
+    (1..=5).for_each(|counter| drop(leader.next_at(Zxid::new(1, counter), b"")));
+    assert!(install(&mut other, leader.last()));
+    let mut log = open_log(&other.dirs, Zxid::new(1, 5));
+    for counter in 6..=10 {
+        let zxid = Zxid::new(1, counter);
+        log.append(&[leader.next_at(zxid, b"")], zxid, zxid).unwrap();
+    }
+    log.close().unwrap();
+    let store = Member::start(other.dirs).unwrap().store;
+    assert_eq!((store.base(), store.committed()), (Zxid::new(1, 5), Zxid::new(1, 5)));
     // Above the end of the log it was written for another one.
     member.store.note_committed(Zxid::new(1, 21)).unwrap();
     assert_eq!(mark(&disk), Zxid::ZERO);
+}
+
+#[test]
+fn a_base_that_the_history_does_not_reach_is_not_used() {
+    let (disk, history, mut member) = old_member();
+    assert_eq!(member.store.base(), Zxid::ZERO);
+    let before = disk.after_kill();
+    let mut leader = History::new();
+    leader.next_at(Zxid::new(2, 3), b"");
+    assert!(install(&mut member, leader.last()));
+    // Somebody put an older backup in its place, but not all of it.
+    before.put(&path(".zk-base"), disk.content(&path(".zk-base")).unwrap());
+    for _ in 0..2 {
+        let member = Member::start(open(&before)).unwrap();
+        assert_at(&member.recovered, &history, "backup");
+        // The snapshot that recovery began with.
+        assert_eq!(member.store.base(), Zxid::new(1, 16));
+        assert_eq!(member.store.committed(), Zxid::new(1, 16));
+    }
 }
 
 #[test]

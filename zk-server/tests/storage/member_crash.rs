@@ -221,6 +221,26 @@ fn power_loss_in_a_truncation_leaves_the_old_history_or_the_cut_one() {
     truncated_at_every_operation(Zxid::new(1, 13), open_split);
 }
 
+#[test]
+fn a_truncation_on_a_full_disk_is_finished_without_more_space() {
+    let disk = SimDisk::new();
+    let history = member(&disk, &open(&disk));
+    let (target, old) = (Zxid::new(1, 13), history.last().last_zxid);
+    let mut seen = std::collections::BTreeSet::new();
+    for operation in 0..40 {
+        let copy = disk.after_kill();
+        let mut member = Member::start(open(&copy)).unwrap();
+        copy.inject(copy.operations() + operation, Fault::Full);
+        let ended = member.store.truncate(target).is_ok();
+        let member = Member::start(open(&copy.after_kill())).unwrap();
+        let last = member.recovered.last_zxid;
+        assert!(last == target || last == old && !ended, "operation {operation}: {last}");
+        assert_at(&member.recovered, &history, "full disk");
+        seen.insert(last);
+    }
+    assert_eq!(seen.len(), 2);
+}
+
 /// Writes the leader's tree and installs it, as a member does at NEWLEADER of epoch 2.
 pub fn install(member: &mut Member, model: &Model) -> bool {
     let acls: Vec<(i64, Vec<Acl<'static>>)> =
@@ -238,9 +258,17 @@ pub fn install(member: &mut Member, model: &Model) -> bool {
 
 fn installed_at_every_operation(leader: &History, open: fn(&SimDisk) -> DataDirs) {
     let disk = SimDisk::new();
-    let history = member(&disk, &open(&disk));
+    let dirs = open(&disk);
+    let history = member(&disk, &dirs);
     let old = history.last().last_zxid;
-    drop(Member::start(open(&disk)));
+    // An older installation has retired files of the same names.
+    for dir in [dirs.data(), dirs.log()] {
+        disk.create_dir_all(&dir.join("retired")).unwrap();
+        for name in ["snapshot.100000010", "log.10000000f", "log.1"] {
+            disk.put(&dir.join("retired").join(name), b"older".to_vec());
+        }
+    }
+    drop(Member::start(dirs));
     let new = leader.last().last_zxid;
     let change = |disk: &SimDisk| {
         let Some(mut member) = Member::start(open(disk)) else { return false };
