@@ -42,8 +42,8 @@ fn only_answers_to_the_last_query_count() {
     let mut scene = Scene::query(1, ensemble(3, 0));
     let query = number(&scene.look(0, 0));
     for round in [-query + 1, -query - 1, 0, i64::MIN] {
-        scene.hear(2, looking(round, 1, 0, 0));
-        scene.hear(3, looking(round, 1, 0, 0));
+        assert_eq!(scene.hear(2, looking(round, 1, 0, 0)), "");
+        assert_eq!(scene.hear(3, looking(round, 1, 0, 0)), "");
     }
     assert!(!scene.pass(200).contains("decided"));
 }
