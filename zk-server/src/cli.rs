@@ -119,8 +119,10 @@ impl Serve {
 pub struct Dev {
     /// Where the data lives.
     pub storage: DevStorage,
-    /// Client port on the loopback address; 0 asks for a free one.
+    /// Client port on the loopback address; 0 asks for a free one. Further servers have the next ones.
     pub port: u16,
+    /// Number of servers: more than one form an ensemble.
+    pub nodes: u16,
     /// The `-D` options of the command line and of the environment.
     pub overrides: Overrides,
     /// Settings that do not act as written are errors.
@@ -308,20 +310,16 @@ struct DevLine {
     #[arg(long, value_name = "N", default_value_t = 2181)]
     port: u16,
 
-    /// Number of servers
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    nodes: u32,
+    /// Number of servers; more than one form an ensemble
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    nodes: u16,
 }
 
 impl DevLine {
     fn into_command(self, overrides: Overrides, strict_before: bool) -> Result<Command, CliError> {
-        if self.nodes != 1 {
-            let message = "--nodes: ensembles are not supported yet by this build; the only value is 1";
-            return Err(usage(message));
-        }
         let strict = strict_before || self.common.strict;
         let storage = if self.memory { DevStorage::Memory } else { DevStorage::Directory(self.data) };
-        Ok(Command::Dev(Dev { storage, port: self.port, overrides, strict }))
+        Ok(Command::Dev(Dev { storage, port: self.port, nodes: self.nodes, overrides, strict }))
     }
 }
 
@@ -413,7 +411,7 @@ mod tests {
             ("zk-server --strict", "a configuration file is missing"),
             ("zk-server 1 2 3 4 5", "unexpected value"),
             ("zk-server --unknown zoo.cfg", "--unknown"),
-            ("zk-server dev --nodes 3", "ensembles are not supported yet by this build"),
+            ("zk-server dev --nodes 10", "10 is not in 1..=9"),
             ("zk-server dev --memory --data x", "cannot be used with"),
             ("zk-server dev --port 65536", "65536"),
             ("zk-server dev zoo.cfg", "zoo.cfg"),

@@ -16,4 +16,4 @@ pub mod txn;
 pub mod watch;
 pub mod zab;
 
-pub use server::{ListenError, Server, ServerBuilder, StartError};
+pub use server::{Ensemble, EnsembleBuilder, ListenError, Server, ServerBuilder, StartError};

@@ -7,9 +7,9 @@ use std::sync::mpsc::{Sender, channel};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
-use zk_server::Server;
 use zk_server::cli::{self, Command, Dev, DevStorage, Environment, ExitCode, Serve};
 use zk_server::config::{Config, ConfigError, Warning};
+use zk_server::{Ensemble, Server};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -42,9 +42,45 @@ fn run_configured(serve: &Serve) -> ExitCode {
 /// `zk-server dev`
 fn run_dev(dev: &Dev) -> ExitCode {
     start_logging("warn");
+    if dev.nodes > 1 {
+        return run_ensemble(dev);
+    }
     match loaded(dev.load()) {
         Ok(config) => run(config, &dev.storage, true),
         Err(code) => code,
+    }
+}
+
+/// `zk-server dev --nodes 3`
+fn run_ensemble(dev: &Dev) -> ExitCode {
+    let (ends, end) = channel();
+    if let Err(error) = watch_signals(ends) {
+        eprintln!("cannot handle signals: {error}");
+        return ExitCode::Unexpected;
+    }
+    // Sessions last between 2 and 20 ticks: with the tick of an ordinary server, people can step through a client.
+    let tick = std::time::Duration::from_millis(2000);
+    let mut builder =
+        Ensemble::builder().voters(usize::from(dev.nodes)).client_port(dev.port).tick_time(tick);
+    if let DevStorage::Directory(path) = &dev.storage {
+        builder = builder.data_dir(path);
+    }
+    for property in dev.overrides.in_order() {
+        builder = builder.setting(&property.name, &property.value);
+    }
+    let ensemble = match builder.start() {
+        Ok(ensemble) => ensemble,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return error.exit_code();
+        }
+    };
+    print_address(&ensemble.connect_string());
+    let ended = end.recv();
+    drop(ensemble);
+    match ended {
+        Ok(End::Signal(_)) => ExitCode::Finished,
+        Ok(End::Failed) | Err(_) => ExitCode::Unexpected,
     }
 }
 
@@ -104,7 +140,7 @@ fn run(config: Config, storage: &DevStorage, announce: bool) -> ExitCode {
         }
     };
     if announce {
-        announce_address(&server);
+        print_address(&server.connect_string());
     }
     match end.recv() {
         Ok(End::Signal(signal)) => {
@@ -120,10 +156,10 @@ fn run(config: Config, storage: &DevStorage, announce: bool) -> ExitCode {
 }
 
 /// Prints where to connect, for people and for scripts: the first line of standard output.
-fn announce_address(server: &Server) {
+fn print_address(connect_string: &str) {
     let mut out = std::io::stdout();
     // A closed standard output is no reason to fail.
-    let _ = writeln!(out, "{}", server.connect_string()).and_then(|()| out.flush());
+    let _ = writeln!(out, "{connect_string}").and_then(|()| out.flush());
 }
 
 /// Tells about the first signal that asks to stop. A second one ends the process at once.

@@ -35,6 +35,10 @@ impl Member {
             match wanted {
                 Upstream::Proposed(proposals) => {
                     for proposal in &proposals {
+                        let bytes = Some(proposal.payload.len() as u64);
+                        let [last, min, max] = &mut self.proposal_bytes;
+                        (*last, *min, *max) =
+                            (bytes, min.map_or(bytes, |_| (*min).min(bytes)), (*max).max(bytes));
                         self.history.push(proposal.clone());
                     }
                     leader.propose(now.mono_ms, &proposals, &mut out);
@@ -90,6 +94,8 @@ impl Member {
                 Output::Active { epoch } => {
                     tracing::info!(%epoch, "leading");
                     self.election.refresh(epoch);
+                    self.active_since_ms = Some(now.mono_ms);
+                    self.proposal_bytes = [None; 3];
                     self.replica.lead(epoch, now);
                     self.committed_up_to(self.replica.last_zxid());
                     if self.options.leader_serves {

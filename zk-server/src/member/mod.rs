@@ -203,6 +203,10 @@ pub struct Member {
     sync_tickets: u64,
     next_ticket: u64,
     next_replica_tick_ms: u64,
+    /// Since when this server leads an active epoch.
+    active_since_ms: Option<u64>,
+    /// Last, smallest and largest proposal of this term.
+    proposal_bytes: [Option<u64>; 3],
 }
 
 impl Member {
@@ -236,6 +240,8 @@ impl Member {
             sync_tickets: 0,
             next_ticket: 0,
             next_replica_tick_ms: 0,
+            active_since_ms: None,
+            proposal_bytes: [None; 3],
             replica,
             options,
         };

@@ -23,6 +23,14 @@ pub struct MemberStatus {
     pub epochs: Epochs,
     /// Up to here history is known to be committed.
     pub committed: Zxid,
+    /// The configuration in force, as text.
+    pub membership: String,
+    /// How many servers have a vote.
+    pub voters: usize,
+    /// As a leader: since when, ms of the clock of [`super::Member::step`].
+    pub leading_since_ms: Option<u64>,
+    /// Sizes of the last, the smallest and the largest proposal of this term.
+    pub proposal_bytes: [Option<u64>; 3],
     /// As a leader: the others.
     pub leading: Option<LeaderStatus>,
     /// As a learner: what it is doing, for people.
@@ -50,6 +58,13 @@ impl Member {
             voter: self.committed.is_voter(me),
             epochs: self.epochs,
             committed: self.mark,
+            membership: self.committed.to_text(),
+            voters: self.committed.voters().count(),
+            leading_since_ms: match self.phase {
+                Phase::Leading(_) => self.active_since_ms,
+                _ => None,
+            },
+            proposal_bytes: self.proposal_bytes,
             leading: match &self.phase {
                 Phase::Leading(leader) => Some(leader.status()),
                 _ => None,

@@ -11,6 +11,7 @@
 
 mod builder;
 mod core;
+mod ensemble;
 mod options;
 mod peers;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use zk_proto::{SessionId, Zxid};
 
 pub use self::builder::ServerBuilder;
 use self::core::{Core, Log};
+pub use self::ensemble::{Ensemble, EnsembleBuilder};
 pub use self::start::StartError;
 use crate::admin::metrics::Metrics;
 use crate::config::Config;

@@ -6,7 +6,6 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -31,7 +30,7 @@ use crate::replica::{Replica, Shared};
 use crate::storage::member::MemberStore;
 use crate::storage::sim::SimDisk;
 use crate::storage::{
-    Base, DataDirs, DirError, DirLock, LogThread, Purger, RealFs, RecoveryError, SnapshotError,
+    Base, DataDirs, DirError, DirLock, Fs, LogThread, Purger, RealFs, RecoveryError, SnapshotError,
     SnapshotOptions, TxnLog, abort_process, recover,
 };
 use crate::tree::{SnapshotPin, Tree, TreeLoader};
@@ -110,11 +109,13 @@ impl StartError {
 }
 
 /// Where the data is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Storage {
     Memory,
     /// As the configuration tells.
     Disk,
+    /// In the directories of the configuration, on something else than the system's files.
+    Fs(Arc<dyn Fs>),
 }
 
 /// What was found on disk.
@@ -149,7 +150,10 @@ pub(super) fn start(
     let locked = match storage {
         Storage::Disk => Some(open_directories(&config)?),
         // A member follows others by cutting and replacing its history: it needs something like a disk.
-        Storage::Memory if quorum.is_some() => Some((memory_directories()?, None)),
+        Storage::Memory if quorum.is_some() => {
+            Some((other_directories(&config, Arc::new(SimDisk::new()))?, None))
+        }
+        Storage::Fs(fs) => Some((other_directories(&config, fs)?, None)),
         Storage::Memory => None,
     };
     let listener = bind(config.client_port_address.as_deref(), port, config.client_listen_backlog)?;
@@ -294,10 +298,9 @@ impl Failure {
     }
 }
 
-/// Directories on a disk that is forgotten with the server.
-fn memory_directories() -> Result<DataDirs, StartError> {
-    let dir = Path::new("/memory");
-    Ok(DataDirs::open(Arc::new(SimDisk::new()), dir, None, true)?)
+/// The directories on something else than the system's files: nobody else can use them.
+fn other_directories(config: &Config, fs: Arc<dyn Fs>) -> Result<DataDirs, StartError> {
+    Ok(DataDirs::open(fs, &config.data_dir, None, true)?)
 }
 
 fn open_directories(config: &Config) -> Result<(DataDirs, Option<DirLock>), StartError> {

@@ -12,16 +12,19 @@ use zk_proto::SessionId;
 
 use super::State;
 use crate::admin::metrics::{Summary, SummaryValue, Traffic};
-use crate::admin::mntr::{Gauges, MntrReport, mntr};
+use crate::admin::mntr::{Gauges, LeaderGauges, MntrReport, QuorumGauges, mntr};
 use crate::admin::{
-    ConfReport, ConnectionStats, Dump, DumpedConnection, Environment, ExpiryBucket, ServerMode, ServerStats,
-    SessionDump, TreeDigest, VERSION, WatchSummary, four_letter,
+    ConfReport, ConnectionStats, Dump, DumpedConnection, Environment, ExpiryBucket, ProposalSizes,
+    QuorumReport, ServerMode, ServerStats, SessionDump, TreeDigest, VERSION, WatchSummary, four_letter,
 };
 use crate::config::FourLetterWord;
+use crate::member::{Member, Serving};
 use crate::net::{Command, ConnReport, WordRequest};
 use crate::replica::messages::thread_of;
 use crate::storage::{LogMetrics, VERSION_DIR};
 use crate::watch::ConnId;
+use crate::zab::PeerState;
+use crate::zab::leader::LearnerStatus;
 
 /// How long the I/O threads may take to report their connections.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,9 +44,21 @@ fn answer(state: &State, request: &WordRequest) -> String {
     if !state.net.options.words.allows(word, remote.ip().is_loopback()) {
         return four_letter::not_whitelisted(word);
     }
+    let mode = mode(state);
+    let about_serving = !matches!(
+        word,
+        FourLetterWord::Ruok
+            | FourLetterWord::Isro
+            | FourLetterWord::Envi
+            | FourLetterWord::Gtmk
+            | FourLetterWord::Stmk
+    );
+    if mode.is_none() && about_serving {
+        return four_letter::NOT_SERVING.into();
+    }
     match word {
         FourLetterWord::Ruok => four_letter::RUOK.into(),
-        FourLetterWord::Isro => four_letter::isro(Some(ServerMode::Standalone)).into(),
+        FourLetterWord::Isro => four_letter::isro(mode).into(),
         FourLetterWord::Srvr => four_letter::srvr(&server_stats(state)),
         FourLetterWord::Stat => four_letter::stat(&server_stats(state), connection_stats(state, conn)),
         FourLetterWord::Cons => four_letter::cons(connection_stats(state, conn)),
@@ -86,24 +101,42 @@ fn answer(state: &State, request: &WordRequest) -> String {
     }
 }
 
+/// What clients get here; `None` for nothing.
+fn mode(state: &State) -> Option<ServerMode> {
+    let Some(member) = state.core.with_member(Member::status) else { return Some(ServerMode::Standalone) };
+    match (member.serving, member.state) {
+        (Serving::ReadOnly, _) => Some(ServerMode::ReadOnly),
+        (_, PeerState::Leading) if member.leading.is_some_and(|leading| leading.active) => {
+            Some(ServerMode::Leader)
+        }
+        (Serving::No, _) => None,
+        (Serving::Yes, PeerState::Observing) => Some(ServerMode::Observer),
+        (Serving::Yes, _) => Some(ServerMode::Follower),
+    }
+}
+
 fn server_stats(state: &State) -> ServerStats {
     stats_with(state, state.metrics.snapshot().traffic)
 }
 
 fn stats_with(state: &State, traffic: Traffic) -> ServerStats {
+    let member = state.core.with_member(Member::status);
     let tree = state.net.shared.tree.read();
     // Apache keeps the root twice, as "" and "/", and counts both.
     let (last_zxid, node_count) = (tree.last_zxid(), tree.len() as u64 + 1);
     drop(tree);
     ServerStats {
         version: VERSION.into(),
-        mode: ServerMode::Standalone,
+        mode: mode(state).unwrap_or(ServerMode::ReadOnly),
         traffic,
         connections: u64::from(state.net.peers.connections()),
         outstanding_requests: state.net.outstanding.load(Relaxed).max(0) as u64,
         last_zxid,
         node_count,
-        proposal_sizes: None,
+        proposal_sizes: member.filter(|member| member.state == PeerState::Leading).map(|member| {
+            let [last, min, max] = member.proposal_bytes;
+            ProposalSizes { last, min, max }
+        }),
     }
 }
 
@@ -131,7 +164,46 @@ fn monitor(state: &State) -> String {
             .unwrap_or(u64::MAX),
         uptime_ms: state.net.started.elapsed().as_millis() as u64,
     };
-    mntr(&MntrReport { server: &server, metrics: &metrics, gauges, quorum: None, keyed: Vec::new() })
+    mntr(&MntrReport {
+        server: &server,
+        metrics: &metrics,
+        gauges,
+        quorum: quorum_gauges(state),
+        keyed: Vec::new(),
+    })
+}
+
+/// What a member of an ensemble measures.
+fn quorum_gauges(state: &State) -> Option<QuorumGauges> {
+    let member = state.core.with_member(Member::status)?;
+    let doing = match (&member.leading, member.learning) {
+        (Some(leading), _) if leading.active => "leading - broadcast".to_owned(),
+        (Some(leading), _) if leading.epoch.is_none() => "leading - discovery".to_owned(),
+        (Some(_), _) => "leading - synchronization".to_owned(),
+        (None, Some(phase)) => {
+            let observing = member.state == PeerState::Observing;
+            let role = if observing { "observing" } else { "following" };
+            let phase = if member.serving == Serving::Yes { "broadcast" } else { phase };
+            format!("{role} - {phase}")
+        }
+        (None, None) => "looking".to_owned(),
+    };
+    let now_ms = state.core.now().mono_ms;
+    let leader = member.leading.as_ref().filter(|leading| leading.active).map(|leading| {
+        let count = |wanted: &dyn Fn(&LearnerStatus) -> bool| {
+            leading.learners.iter().filter(|learner| wanted(learner)).count() as u64
+        };
+        LeaderGauges {
+            learners: leading.learners.len() as u64,
+            synced_followers: count(&|learner| learner.synced && learner.follower),
+            synced_non_voting_followers: count(&|l| l.synced && l.follower && !l.voter),
+            synced_observers: count(&|learner| learner.synced && !learner.follower),
+            pending_syncs: 0,
+            leader_uptime_ms: member.leading_since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms)),
+        }
+    });
+    let quorum_size = member.voters as u64;
+    Some(QuorumGauges { peer_state: doing, quorum_size, observer_master_id: None, leader })
 }
 
 /// In microseconds. The shortest sync is not kept; it counts as 0.
@@ -185,9 +257,23 @@ fn conf(state: &State) -> ConfReport {
         min_session_timeout_ms: config.min_session_timeout_ms,
         max_session_timeout_ms: config.max_session_timeout_ms,
         listen_backlog: i64::from(config.client_listen_backlog),
-        server_id: 0,
-        quorum: None,
+        server_id: config.quorum.as_ref().and_then(|quorum| quorum.my_id).map_or(0, |id| id.0),
+        quorum: quorum_report(state),
     }
+}
+
+fn quorum_report(state: &State) -> Option<QuorumReport> {
+    let member = state.core.with_member(Member::status)?;
+    let quorum = state.config.quorum.as_ref()?;
+    let this = quorum.membership.servers.get(&member.me)?.addresses.first()?;
+    Some(QuorumReport {
+        init_limit: quorum.init_limit_ticks,
+        sync_limit: quorum.sync_limit_ticks,
+        election_port: this.election_port,
+        quorum_port: this.quorum_port,
+        observer: !member.voter,
+        membership: quorum.reconfig_enabled.then_some(member.membership),
+    })
 }
 
 /// Bytes of snapshots and logs; nothing is on disk for a server in memory.
