@@ -7,6 +7,7 @@ mod reconfig;
 mod replay;
 mod timing;
 mod transfer;
+mod with_leader;
 
 use std::sync::Arc;
 
