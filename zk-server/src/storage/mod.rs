@@ -16,6 +16,7 @@
 //! All disk access goes through [`Fs`], so that tests and the simulator can lose unsynced writes, tear
 //! sectors, and fail any call.
 
+mod blocks;
 mod dirs;
 mod file_name;
 mod fs;

@@ -8,7 +8,6 @@
 //! one, named by its first zxid, that appears under its name complete with header (renamed from a temporary
 //! name, directory synced), so that no crash leaves a log that Apache cannot open.
 
-mod blocks;
 mod prepare;
 pub(super) mod read;
 mod thread;

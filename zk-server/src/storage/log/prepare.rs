@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::super::fs::BLOCK;
-use super::super::fs::{At, DiskFile, Fs, IoError};
-use super::blocks::{BlockWriter, round_up};
+use super::super::blocks::{BlockWriter, round_up};
+use super::super::fs::{At, BLOCK, DiskFile, Fs, IoError};
+use super::HEADER;
 
 /// Where a file grows up before it gets its name; Apache ignores it.
 pub(crate) const NEXT_LOG: &str = ".next-log";
@@ -51,7 +51,7 @@ impl Prepared {
     pub(super) fn now(fs: &dyn Fs, path: PathBuf, fill: u64) -> Result<Self, IoError> {
         let file = fs.create_in_blocks(&path).at("create", &path)?;
         let (header, filled) = (BLOCK as u64, BLOCK as u64 + round_up(fill));
-        BlockWriter::write_header(&*file).at("write", &path)?;
+        BlockWriter::behind(&[]).append(&*file, &[HEADER]).at("write", &path)?;
         zero_fill(&*file, header, filled).at("write", &path)?;
         file.sync().at("sync", &path)?;
         Ok(Prepared { file, path, filled })

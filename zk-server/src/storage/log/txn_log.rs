@@ -8,9 +8,10 @@ use bytes::Bytes;
 use zk_proto::Zxid;
 
 use super::super::LogName;
+use super::super::blocks::{BlockWriter, round_up};
 use super::super::fs::{At, DiskFile, Fs, IoError};
 use super::super::record::follows;
-use super::blocks::{BlockWriter, round_up};
+use super::HEADER;
 use super::prepare::{NEXT_LOG, Prepared, Preparer, zero_fill};
 
 /// How the log is written.
@@ -195,7 +196,7 @@ impl TxnLog {
             self.fs.sync_dir(&self.dir).at("sync", &self.dir)?;
         }
         let Prepared { file, filled, .. } = prepared;
-        let writer = BlockWriter::new();
+        let writer = BlockWriter::behind(&HEADER);
         Ok(Current { file, path, writer, filled, synced: true, writing: Duration::ZERO })
     }
 

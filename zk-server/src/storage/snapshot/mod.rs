@@ -15,6 +15,7 @@
 
 mod compress;
 pub(crate) mod layout;
+mod pace;
 mod read;
 mod write;
 
@@ -24,6 +25,7 @@ use zk_proto::{Acl, Zxid};
 
 use super::fs::{Fs, IoError};
 use super::{Compression, LoadError, NodeStat, SnapshotDigest, SnapshotSink};
+use pace::Pace;
 
 pub use read::read_snapshot;
 pub use write::{SnapshotOptions, SnapshotWriter};
@@ -97,6 +99,16 @@ pub fn verify_snapshot(
     compression: Compression,
 ) -> Result<SnapshotInfo, SnapshotError> {
     read_snapshot(fs, path, compression, None, &mut Discard)
+}
+
+/// As [`verify_snapshot`], at a bounded rate.
+fn verify_paced(
+    fs: &dyn Fs,
+    path: &Path,
+    compression: Compression,
+    pace: Pace,
+) -> Result<SnapshotInfo, SnapshotError> {
+    read::read_paced(fs, path, compression, None, pace, &mut Discard)
 }
 
 struct Discard;

@@ -10,6 +10,7 @@ use zk_proto::{Acl, Perms, Zxid};
 use super::super::fs::{At, DiskFile, Fs};
 use super::super::{Compression, NodeStat, SnapshotDigest, SnapshotSink};
 use super::layout::END_PATH;
+use super::pace::Pace;
 use super::{DIGEST_VERSION, LAST_ZXID_LEN, MAGIC, SEAL_LEN, SnapshotError, SnapshotInfo};
 
 /// Bytes asked of the file at once.
@@ -35,13 +36,25 @@ pub fn read_snapshot(
     stream_bytes_max: Option<u64>,
     sink: &mut impl SnapshotSink,
 ) -> Result<SnapshotInfo, SnapshotError> {
+    read_paced(fs, path, compression, stream_bytes_max, Pace::new(None), sink)
+}
+
+/// As [`read_snapshot`], at a bounded rate.
+pub(super) fn read_paced(
+    fs: &dyn Fs,
+    path: &Path,
+    compression: Compression,
+    stream_bytes_max: Option<u64>,
+    pace: Pace,
+    sink: &mut impl SnapshotSink,
+) -> Result<SnapshotInfo, SnapshotError> {
     let file = fs.open(path).at("open", path)?;
     let size = file.size().at("read", path)?;
     if compression == Compression::None {
         check_ends(&*file, size, path)?;
     }
     let limit = stream_bytes_max.unwrap_or_else(|| size.saturating_mul(256).saturating_add(1 << 30));
-    let input = FileInput { file, offset: 0 };
+    let input = FileInput { file, offset: 0, pace };
     let source = match compression {
         // The window is the buffer.
         Compression::None => Box::new(input) as Box<dyn Read>,
@@ -83,12 +96,14 @@ fn check_ends(file: &dyn DiskFile, size: u64, path: &Path) -> Result<(), Snapsho
 struct FileInput {
     file: Box<dyn DiskFile>,
     offset: u64,
+    pace: Pace,
 }
 
 impl Read for FileInput {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.file.read_at(buf, self.offset)?;
         self.offset += n as u64;
+        self.pace.wait(self.offset);
         Ok(n)
     }
 }

@@ -2,26 +2,24 @@
 //! gets its name.
 
 use std::fmt;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use simd_adler32::Adler32;
 use zk_proto::jute::Writer;
 use zk_proto::{Acl, Zxid};
 
+use super::super::blocks::BlockWriter;
 use super::super::fs::{At, DiskFile, Fs};
 use super::super::{Compression, NodeStat, SnapshotName};
 use super::compress::Compressor;
 use super::layout;
-use super::{DBID, DIGEST_VERSION, MAGIC, SnapshotError, VERSION, verify_snapshot};
+use super::pace::Pace;
+use super::{DBID, DIGEST_VERSION, MAGIC, SnapshotError, VERSION, verify_paced, verify_snapshot};
 
 /// Encoded bytes gathered before they are summed, compressed and written.
 const BUFFER: usize = 256 << 10;
-/// Written bytes after which the file is synced, so that the log's syncs never queue behind a heap of dirty
-/// pages.
-const SYNC_EVERY: u64 = 4 << 20;
 
 /// How a snapshot is written.
 #[derive(Debug, Clone)]
@@ -111,7 +109,7 @@ impl SnapshotWriter {
         named: bool,
         options: &SnapshotOptions,
     ) -> Result<Self, SnapshotError> {
-        let file = fs.create(&temporary).at("create", &temporary)?;
+        let file = fs.create_in_blocks(&temporary).at("create", &temporary)?;
         let file = PacedFile::new(file, options.bytes_per_second);
         Ok(SnapshotWriter {
             fs,
@@ -184,9 +182,10 @@ impl SnapshotWriter {
         }
         self.flush()?;
         let output = self.output.take().expect("present until here");
-        let file = output.finish().at("write", &self.temporary)?.file;
-        file.sync().at("sync", &self.temporary)?;
-        self.verify()?;
+        let output = output.finish().at("write", &self.temporary)?;
+        output.file.set_len(output.writer.end()).at("cut", &self.temporary)?;
+        output.file.sync().at("sync", &self.temporary)?;
+        self.verify(output.bytes_per_second)?;
         if self.named {
             let path = self.dir.join(self.name.to_string());
             self.fs.rename(&self.temporary, &path).at("rename to", &path)?;
@@ -197,8 +196,9 @@ impl SnapshotWriter {
     }
 
     /// Reads the file back: seals, structure, and as many nodes and bytes as were written.
-    fn verify(&self) -> Result<(), SnapshotError> {
-        let found = verify_snapshot(&*self.fs, &self.temporary, self.name.compression)?;
+    fn verify(&self, bytes_per_second: Option<u64>) -> Result<(), SnapshotError> {
+        let pace = Pace::new(bytes_per_second);
+        let found = verify_paced(&*self.fs, &self.temporary, self.name.compression, pace)?;
         if (found.nodes, found.bytes) != (self.nodes, self.bytes) {
             return Err(SnapshotError::Damaged {
                 path: self.temporary.clone(),
@@ -268,36 +268,23 @@ fn exists_intact(fs: &dyn Fs, dir: &Path, zxid: Zxid) -> Result<bool, SnapshotEr
 #[derive(Debug)]
 struct PacedFile {
     file: Box<dyn DiskFile>,
-    offset: u64,
-    synced: u64,
+    /// What is written goes to the disk at once: the log's syncs never queue behind a heap of dirty pages.
+    writer: BlockWriter,
     bytes_per_second: Option<u64>,
-    started: Instant,
+    pace: Pace,
 }
 
 impl PacedFile {
     fn new(file: Box<dyn DiskFile>, bytes_per_second: Option<u64>) -> Self {
-        PacedFile { file, offset: 0, synced: 0, bytes_per_second, started: Instant::now() }
-    }
-
-    /// Sleeps until the rate allows what was written so far.
-    fn pace(&self) {
-        let Some(rate) = self.bytes_per_second else { return };
-        let due = Duration::from_secs_f64(self.offset as f64 / rate.max(1) as f64);
-        if let Some(early) = due.checked_sub(self.started.elapsed()) {
-            std::thread::sleep(early);
-        }
+        let (writer, pace) = (BlockWriter::behind(&[]), Pace::new(bytes_per_second));
+        PacedFile { file, writer, bytes_per_second, pace }
     }
 }
 
 impl Write for PacedFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.file.write_at(&[IoSlice::new(buf)], self.offset)?;
-        self.offset += buf.len() as u64;
-        if self.offset - self.synced >= SYNC_EVERY {
-            self.file.sync()?;
-            self.synced = self.offset;
-        }
-        self.pace();
+        self.writer.append(&*self.file, &[buf])?;
+        self.pace.wait(self.writer.end());
         Ok(buf.len())
     }
 

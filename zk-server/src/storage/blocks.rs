@@ -1,31 +1,28 @@
-//! The log's end as whole blocks. Records begin and end anywhere, direct writes do not: so each write begins with
-//! the block that the last record ended in, and ends with zeros up to the next block.
+//! The end of a file as whole blocks. Records begin and end anywhere, direct writes do not: so each write begins
+//! with the block that the last one ended in, and ends with zeros up to the next block.
 //!
-//! Rewriting a block puts the same bytes over records that are durable: a write that is torn leaves them as they
+//! Rewriting a block puts the same bytes over those that are durable: a write that is torn leaves them as they
 //! were.
 
 use std::io::{self, IoSlice};
 
-use bytes::Bytes;
-
-use super::super::fs::{BLOCK, DiskFile};
-use super::{HEADER, HEADER_LEN};
+use super::fs::{BLOCK, DiskFile};
 
 /// Bytes written at once.
 const PIECE_MAX: usize = 1 << 20;
-/// Buffer of a log that gets small batches.
+/// Buffer of a file that gets little at a time.
 const PIECE_MIN: usize = 64 << 10;
 
 const _: () = assert!(PIECE_MAX.is_multiple_of(BLOCK) && PIECE_MIN.is_multiple_of(BLOCK));
 
 /// `len` bytes in whole blocks.
-pub(super) fn round_up(len: u64) -> u64 {
+pub(crate) fn round_up(len: u64) -> u64 {
     len.next_multiple_of(BLOCK as u64)
 }
 
-/// Appends behind the header of one file.
+/// Appends to one file.
 #[derive(Debug)]
-pub(super) struct BlockWriter {
+pub(crate) struct BlockWriter {
     piece: Piece,
     /// Bytes of the piece that hold something.
     len: usize,
@@ -34,29 +31,24 @@ pub(super) struct BlockWriter {
 }
 
 impl BlockWriter {
-    /// For a file that holds the header and zeros.
-    pub(super) fn new() -> Self {
-        let mut writer = BlockWriter { piece: Piece::new(PIECE_MIN), len: HEADER.len(), offset: 0 };
-        writer.piece.bytes_mut()[..HEADER.len()].copy_from_slice(&HEADER);
+    /// For a file that holds `head`, less than a block, and zeros.
+    pub(crate) fn behind(head: &[u8]) -> Self {
+        debug_assert!(head.len() < BLOCK);
+        let mut writer = BlockWriter { piece: Piece::new(PIECE_MIN), len: head.len(), offset: 0 };
+        writer.piece.bytes_mut()[..head.len()].copy_from_slice(head);
         writer
     }
 
-    /// Writes the header and zeros up to the next block.
-    pub(super) fn write_header(file: &dyn DiskFile) -> io::Result<()> {
-        BlockWriter::new().flush(file)
-    }
-
-    /// Offset behind the last record.
-    pub(super) fn end(&self) -> u64 {
+    /// Offset behind the last byte.
+    pub(crate) fn end(&self) -> u64 {
         self.offset + self.len as u64
     }
 
-    /// Writes records behind the last one.
-    pub(super) fn append(&mut self, file: &dyn DiskFile, records: &[Bytes]) -> io::Result<()> {
-        let bytes: usize = records.iter().map(Bytes::len).sum();
-        self.make_room_for(bytes);
-        for record in records {
-            let mut rest = &record[..];
+    /// Writes `parts` one behind the other, and zeros up to the next block.
+    pub(crate) fn append(&mut self, file: &dyn DiskFile, parts: &[impl AsRef<[u8]>]) -> io::Result<()> {
+        self.make_room_for(parts.iter().map(|part| part.as_ref().len()).sum());
+        for part in parts {
+            let mut rest = part.as_ref();
             while !rest.is_empty() {
                 let room = &mut self.piece.bytes_mut()[self.len..];
                 let (now, later) = rest.split_at(rest.len().min(room.len()));
@@ -119,11 +111,9 @@ impl Piece {
     }
 }
 
-const _: () = assert!(HEADER_LEN as usize == HEADER.len());
-
 #[cfg(test)]
 mod tests {
-    use super::super::super::{Fs, RealFs};
+    use super::super::{Fs, RealFs};
     use super::*;
 
     #[test]
@@ -131,8 +121,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let file = RealFs.create_in_blocks(&path).unwrap();
-        let mut writer = BlockWriter::new();
-        let mut expected = HEADER.to_vec();
+        let mut writer = BlockWriter::behind(b"head of the file");
+        let mut expected = b"head of the file".to_vec();
         let mut rng = fastrand::Rng::with_seed(1);
         let sizes = [1, 4095 - 16, 1, 4096, 0, 5000, 65_536, 100_000, PIECE_MAX, 3 * PIECE_MAX + 1, 7];
         for size in sizes {
@@ -140,8 +130,7 @@ mod tests {
             rng.fill(&mut records);
             let (first, second) = records.split_at(size / 3);
             expected.extend_from_slice(&records);
-            let parts = [Bytes::copy_from_slice(first), Bytes::copy_from_slice(second)];
-            writer.append(&*file, &parts).unwrap();
+            writer.append(&*file, &[first, second]).unwrap();
             assert_eq!(writer.end(), expected.len() as u64);
             let found = std::fs::read(&path).unwrap();
             assert!(found.starts_with(&expected), "after {size} bytes");
