@@ -32,6 +32,9 @@ mod message;
 mod reconfig;
 mod sync;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
