@@ -280,7 +280,8 @@ impl Leader {
     }
 
     /// Decides what the inputs since the last call have decided, and hands out what is to be sent: at most one
-    /// [`Output::Send`] per learner. To be called after each batch of inputs.
+    /// [`Output::Send`] per learner. To be called after each batch of inputs, and again when its outputs were
+    /// answered: a snapshot may be wanted, too.
     pub fn flush(&mut self, now_ms: u64, history: &History, out: &mut Vec<Output>) {
         if self.phase == Phase::Broadcast {
             self.commit(history, out);

@@ -78,7 +78,7 @@ fn a_silent_learner_is_closed_after_the_sync_limit() {
 #[test]
 fn a_learner_has_the_initial_limit_to_synchronise() {
     let mut rig = Rig::active(1, &[z(1, 1)]);
-    let mut wait = |rig: &mut Rig, ms: u64| {
+    let wait = |rig: &mut Rig, ms: u64| {
         for _ in 0..ms / 1000 {
             rig.say(1, ToLeader::Ping { zxid: z(2, 0), touched: vec![] });
             rig.tick(1000);

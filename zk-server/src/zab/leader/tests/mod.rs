@@ -115,13 +115,15 @@ impl Rig {
                     _ => {}
                 }
             }
-            if more.is_empty() {
-                break;
-            }
             at = self.out.len();
+            if more.is_empty() {
+                self.leader.flush(self.now, &self.history, &mut more);
+                if more.is_empty() {
+                    break;
+                }
+            }
             self.out.extend(more);
         }
-        self.leader.flush(self.now, &self.history, &mut self.out);
         let sent = &mut self.sent;
         self.out.retain(|output| {
             let Output::Send { conn, bytes } = output else { return true };
