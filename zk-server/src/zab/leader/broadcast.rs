@@ -117,11 +117,6 @@ impl Leader {
         };
         self.electorates.reached(answered).unwrap_or_default()
     }
-
-    /// Closes a learner that is unable to follow.
-    pub(super) fn overdue(&mut self, conn: PeerConn, zxid: Zxid, out: &mut Vec<Output>) {
-        self.close(conn, CloseReason::AckOverdue(zxid), out);
-    }
 }
 
 /// Appends what tells a learner that a transaction is committed.

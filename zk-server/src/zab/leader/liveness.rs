@@ -3,6 +3,9 @@
 use super::link::{Link, Step};
 use super::{CloseReason, Leader, Output, PeerConn, Phase, StepDownReason};
 
+/// More PINGs than this are not left unanswered by a learner that works: `sync` sends one per round trip.
+const PINGS_MAX: usize = 1 << 20;
+
 impl Leader {
     /// Time has passed. To be called at least every half tick, or at [`Leader::next_deadline`].
     pub fn tick(&mut self, now_ms: u64, out: &mut Vec<Output>) {
@@ -75,13 +78,18 @@ impl Leader {
 
     fn close_lagging(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         let limit = self.options.sync_limit_ms();
-        let lagging = self.links.iter().filter_map(|(conn, link)| {
-            let (zxid, since) = link.unacked?;
-            (now_ms.saturating_sub(since) > limit).then_some((*conn, zxid))
+        let lagging = self.links.iter().filter_map(|(conn, link)| match link.unacked {
+            _ if link.pings.len() > PINGS_MAX => {
+                Some((*conn, CloseReason::PingsUnanswered(link.pings.len())))
+            }
+            Some((zxid, since)) if now_ms.saturating_sub(since) > limit => {
+                Some((*conn, CloseReason::AckOverdue(zxid)))
+            }
+            _ => None,
         });
         let lagging: Vec<_> = lagging.collect();
-        for (conn, zxid) in lagging {
-            self.overdue(conn, zxid, out);
+        for (conn, reason) in lagging {
+            self.close(conn, reason, out);
         }
     }
 }

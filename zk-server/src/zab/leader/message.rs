@@ -85,7 +85,7 @@ pub enum Output {
         /// Whole packets.
         bytes: Vec<u8>,
     },
-    /// Close a connection; it need not be reported as closed.
+    /// Close a connection, also in the middle of a snapshot; it need not be reported as closed.
     Close {
         /// Which one.
         conn: PeerConn,
@@ -242,6 +242,9 @@ pub enum CloseReason {
     /// It did not acknowledge a proposal in time.
     #[error("no acknowledgement of {0} in time")]
     AckOverdue(Zxid),
+    /// It sends packets, but no answers to PINGs.
+    #[error("{0} PINGs without answer")]
+    PingsUnanswered(usize),
     /// The tree that was pinned for it does not lie in the window of recent transactions.
     #[error("the snapshot at {0} cannot be continued")]
     Snapshot(Zxid),

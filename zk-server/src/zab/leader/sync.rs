@@ -116,18 +116,16 @@ impl Leader {
         };
         let Some(link) = self.links.get(&conn) else { return };
         let transfer = view.choose(link.last, link.current);
-        let (kind, limit) = match transfer {
-            Transfer::Later => return,
-            Transfer::Snapshot => (TransferKind::Snapshot, self.options.concurrent_snapshots_max),
-            _ => (TransferKind::Diff, self.options.concurrent_diffs_max),
-        };
-        let running = self.links.values().filter(|link| link.transfer == Some(kind)).count();
-        if !link.follower && running >= limit as usize {
-            return self.close(conn, CloseReason::Throttled(limit), out);
-        }
         let to = view.applied;
+        let kind = match transfer {
+            Transfer::Later => return,
+            Transfer::Snapshot => TransferKind::Snapshot,
+            _ => TransferKind::Diff,
+        };
+        if !self.admit(conn, kind, out) {
+            return;
+        }
         let Some(link) = self.links.get_mut(&conn) else { return };
-        link.transfer = Some(kind);
         match transfer {
             Transfer::Diff(from) => {
                 let nothing = history.since(from).next().is_none_or(|txn| txn.zxid > self.committed);
@@ -149,6 +147,22 @@ impl Leader {
             }
             Transfer::Later => {}
         }
+    }
+
+    /// Takes note of a transfer. Observers are refused when too many run; followers are needed and only counted.
+    fn admit(&mut self, conn: PeerConn, kind: TransferKind, out: &mut Vec<Output>) -> bool {
+        let limit = match kind {
+            TransferKind::Diff => self.options.concurrent_diffs_max,
+            TransferKind::Snapshot => self.options.concurrent_snapshots_max,
+        };
+        let running = self.links.values().filter(|link| link.transfer == Some(kind)).count();
+        let Some(link) = self.links.get_mut(&conn) else { return false };
+        if !link.follower && running >= limit as usize {
+            self.close(conn, CloseReason::Throttled(limit), out);
+            return false;
+        }
+        link.transfer = Some(kind);
+        true
     }
 
     /// Tries again for those whose transfer could not be chosen.
@@ -219,9 +233,10 @@ impl Leader {
             return;
         }
         link.reading = Default::default();
-        link.transfer = Some(TransferKind::Snapshot);
         link.step = Step::Pinning;
-        out.push(Output::PinSnapshot { conn });
+        if self.admit(conn, TransferKind::Snapshot, out) {
+            out.push(Output::PinSnapshot { conn });
+        }
     }
 
     /// The answer to [`Output::PinSnapshot`]: the pinned tree is the state at `zxid`. Registers the learner: what

@@ -3,6 +3,7 @@
 mod broadcast;
 mod discovery;
 mod liveness;
+mod random;
 mod reconfig;
 mod replay;
 mod sync;
