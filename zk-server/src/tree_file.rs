@@ -1,7 +1,5 @@
 //! From a pinned tree to a snapshot file, while writes to the tree go on.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use crate::replica::Shared;
 use crate::storage::{NodeStat, SnapshotError, SnapshotWriter};
 use crate::tree::SnapshotPin;
@@ -12,7 +10,7 @@ const SLOTS_PER_LOCK: u32 = 256;
 /// With large nodes fewer, so that no lock is held for longer than copying about this much takes.
 const BYTES_PER_LOCK: usize = 256 * 1024;
 
-/// Writes all nodes of the pinned tree. False if that was given up: `stopping` was set, or another tree has taken
+/// Writes all nodes of the pinned tree. False if that was given up: because `give_up` says so, or another tree has taken
 /// the place of the pinned one.
 ///
 /// # Errors
@@ -21,7 +19,7 @@ pub(crate) fn write_pinned(
     shared: &Shared,
     pin: &SnapshotPin,
     writer: &mut SnapshotWriter,
-    stopping: &AtomicBool,
+    give_up: &dyn Fn() -> bool,
 ) -> Result<bool, SnapshotError> {
     // Copied first and written then: the disk must not hold up who wants to change the tree.
     let mut chunk = Chunk::default();
@@ -47,7 +45,7 @@ pub(crate) fn write_pinned(
         if !more {
             return Ok(true);
         }
-        if stopping.load(Ordering::Relaxed) {
+        if give_up() {
             return Ok(false);
         }
     }

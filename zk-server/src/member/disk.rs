@@ -1,7 +1,6 @@
 //! Carries out disk operations: on the log thread of a server, or on the simulated disk of the simulator.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use zk_proto::Zxid;
 
@@ -171,7 +170,7 @@ impl DiskOwner {
         let sessions = pin.sessions.iter().copied();
         let acls = pin.acls.iter().map(|(id, acl)| (*id, &acl[..]));
         let mut writer = self.store.install_writer(pin.zxid, sessions, acls)?;
-        let whole = write_pinned(&self.shared, pin, &mut writer, &AtomicBool::new(false))?;
+        let whole = write_pinned(&self.shared, pin, &mut writer, &|| false)?;
         // The tree is replaced only when this operation is done.
         assert!(whole, "the tree that is being installed is not in use");
         writer.finish(pin.zxid, self.digest.then_some(pin.digest as i64))?;

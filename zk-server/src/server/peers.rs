@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::core::WeakCore;
+use super::snapshots::Way;
 use crate::config::{HostPort, QuorumConfig, ServerSpec};
 use crate::member::{self, Dial, DiskError, DiskOp, DiskOwner, PeerPort, Serving};
 use crate::net::peer::{PeerEvent, PeerHandle, PeerNet, PeerOptions, Port, tree_source};
@@ -24,6 +25,7 @@ pub(super) struct Peers {
     net: Weak<Net>,
     shared: Arc<Shared>,
     disk: Arc<Mutex<DiskOwner>>,
+    way: Arc<Way>,
     /// Where learners of this server connect.
     quorum: Vec<SocketAddr>,
     /// What the numbers of dials mean.
@@ -43,6 +45,7 @@ pub(super) struct PeerParts<'a> {
     pub net: Weak<Net>,
     pub shared: Arc<Shared>,
     pub disk: Arc<Mutex<DiskOwner>>,
+    pub way: Arc<Way>,
 }
 
 /// Starts the thread of the connections to other members, which listens on the election port.
@@ -50,7 +53,7 @@ pub(super) struct PeerParts<'a> {
 /// # Errors
 /// The port cannot be opened, or the system gives no thread.
 pub(super) fn start(parts: PeerParts<'_>) -> io::Result<(PeerNet, Peers)> {
-    let PeerParts { config, this, options, core, net, shared, disk } = parts;
+    let PeerParts { config, this, options, core, net, shared, disk, way } = parts;
     let dials = Dials::default();
     let events = {
         let (core, dials) = (core.clone(), dials.clone());
@@ -78,6 +81,7 @@ pub(super) fn start(parts: PeerParts<'_>) -> io::Result<(PeerNet, Peers)> {
         net,
         shared,
         disk,
+        way,
         quorum: quorum?,
         dials,
         next_dial: 0,
@@ -199,10 +203,16 @@ impl Peers {
         &self,
         op: DiskOp,
     ) -> impl FnOnce(TxnLog) -> Result<TxnLog, IoError> + Send + use<> {
-        let (disk, core) = (self.disk.clone(), self.core.clone());
+        let (disk, core, way) = (self.disk.clone(), self.core.clone(), self.way.clone());
         move |log| {
             let dir = log.dir().to_owned();
-            let (log, done) = disk.lock().run(op, log).map_err(|error| match error {
+            let done = match op {
+                DiskOp::Truncate(_) | DiskOp::Install { .. } | DiskOp::Rebuild(_) => {
+                    way.clear(|| disk.lock().run(op, log))
+                }
+                op => disk.lock().run(op, log),
+            };
+            let (log, done) = done.map_err(|error| match error {
                 DiskError::Io(error) => error,
                 other => IoError { action: "go on with", path: dir, source: io::Error::other(other) },
             })?;

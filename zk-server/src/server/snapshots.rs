@@ -1,9 +1,11 @@
 //! The thread that writes snapshots and deletes what they make superfluous.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::admin::metrics::{Counter, Recorder, Summary};
 use crate::replica::Shared;
@@ -14,21 +16,28 @@ use crate::tree_file::write_pinned;
 /// Where snapshots are asked for.
 #[derive(Debug, Clone)]
 pub(super) struct SnapshotQueue {
-    to: Option<SyncSender<Arc<SnapshotPin>>>,
+    to: Option<SyncSender<Request>>,
     stopping: Arc<AtomicBool>,
+    way: Arc<Way>,
+}
+
+/// A snapshot that is asked for, and of which history: of an earlier one than the present it is worthless.
+pub(super) struct Request {
+    pin: Arc<SnapshotPin>,
+    history: u64,
 }
 
 impl SnapshotQueue {
     /// A queue for [`Snapshots::run`]: one snapshot can wait while another is written.
     /// `stopping` is set when the server stops: a snapshot that is being written is given up then.
-    pub(super) fn new(stopping: Arc<AtomicBool>) -> (Self, Receiver<Arc<SnapshotPin>>) {
+    pub(super) fn new(stopping: Arc<AtomicBool>, way: Arc<Way>) -> (Self, Receiver<Request>) {
         let (sender, receiver) = sync_channel(1);
-        (SnapshotQueue { to: Some(sender), stopping }, receiver)
+        (SnapshotQueue { to: Some(sender), stopping, way }, receiver)
     }
 
     /// For a server that keeps nothing.
     pub(super) fn none() -> Self {
-        SnapshotQueue { to: None, stopping: Arc::default() }
+        SnapshotQueue { to: None, stopping: Arc::default(), way: Arc::default() }
     }
 
     /// No more snapshots: the thread ends.
@@ -39,14 +48,34 @@ impl SnapshotQueue {
 
     /// Asks for a snapshot. False if none will be taken: the disk is too slow for another one.
     pub(super) fn request(&self, pin: Arc<SnapshotPin>) -> bool {
-        match self.to.as_ref().map(|queue| queue.try_send(pin)) {
+        let history = self.way.history.load(Ordering::Relaxed);
+        match self.to.as_ref().map(|queue| queue.try_send(Request { pin, history })) {
             Some(Ok(())) => true,
-            Some(Err(TrySendError::Full(pin))) => {
+            Some(Err(TrySendError::Full(Request { pin, .. }))) => {
                 tracing::warn!(zxid = %pin.zxid, "snapshot left out: two others are not written yet");
                 false
             }
             Some(Err(TrySendError::Disconnected(_))) | None => false,
         }
+    }
+}
+
+/// Keeps snapshots out of the way of those who cut or replace the history on the disk.
+#[derive(Debug, Default)]
+pub(super) struct Way {
+    wanted: AtomicBool,
+    history: AtomicU64,
+    writing: Mutex<()>,
+}
+
+impl Way {
+    /// Runs `change` while no snapshot is written: one that is under way is given up.
+    pub(super) fn clear<T>(&self, change: impl FnOnce() -> T) -> T {
+        self.wanted.store(true, Ordering::Relaxed);
+        let _alone = self.writing.lock();
+        self.wanted.store(false, Ordering::Relaxed);
+        self.history.fetch_add(1, Ordering::Relaxed);
+        change()
     }
 }
 
@@ -60,11 +89,12 @@ pub(super) struct Snapshots {
     pub(super) purger: Option<(Purger, Duration)>,
     pub(super) recorder: Recorder,
     pub(super) stopping: Arc<AtomicBool>,
+    pub(super) way: Arc<Way>,
 }
 
 impl Snapshots {
     /// Runs until all [`SnapshotQueue`]s are gone.
-    pub(super) fn run(mut self, requests: &Receiver<Arc<SnapshotPin>>) {
+    pub(super) fn run(mut self, requests: &Receiver<Request>) {
         self.purge();
         let mut next_purge = self.purger.as_ref().map(|(_, every)| Instant::now() + *every);
         loop {
@@ -73,9 +103,9 @@ impl Snapshots {
                 None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match request {
-                Ok(pin) => {
-                    self.write(&pin);
-                    drop(pin);
+                Ok(request) => {
+                    self.write(&request);
+                    drop(request);
                     self.purge();
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -87,9 +117,14 @@ impl Snapshots {
         }
     }
 
-    fn write(&self, pin: &SnapshotPin) {
+    fn write(&self, Request { pin, history }: &Request) {
         let begun = Instant::now();
-        match write_snapshot(&self.shared, &self.dirs, &self.options, self.digest, pin, &self.stopping) {
+        let _writing = self.way.writing.lock();
+        if self.way.history.load(Ordering::Relaxed) != *history {
+            return;
+        }
+        let give_up = || self.stopping.load(Ordering::Relaxed) || self.way.wanted.load(Ordering::Relaxed);
+        match write_snapshot(&self.shared, &self.dirs, &self.options, self.digest, pin, &give_up) {
             Ok(Written::New) => {
                 let took = begun.elapsed();
                 tracing::info!(zxid = %pin.zxid, ms = took.as_millis() as u64, "snapshot written");
@@ -132,7 +167,7 @@ pub(super) fn write_snapshot(
     options: &SnapshotOptions,
     digest: bool,
     pin: &SnapshotPin,
-    stopping: &AtomicBool,
+    give_up: &dyn Fn() -> bool,
 ) -> Result<Written, SnapshotError> {
     let sessions = pin.sessions.iter().copied();
     let acls = pin.acls.iter().map(|(id, acl)| (*id, &acl[..]));
@@ -140,7 +175,7 @@ pub(super) fn write_snapshot(
     let Some(mut writer) = SnapshotWriter::create(fs, dirs.data(), pin.zxid, options, sessions, acls)? else {
         return Ok(Written::WasThere);
     };
-    if !write_pinned(shared, pin, &mut writer, stopping)? {
+    if !write_pinned(shared, pin, &mut writer, give_up)? {
         return Ok(Written::GivenUp);
     }
     writer.finish(pin.zxid, digest.then_some(pin.digest as i64))?;

@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 
 use super::core::{Core, Log, Node};
 use super::peers::PeerParts;
-use super::snapshots::{SnapshotQueue, Snapshots, write_snapshot};
-use super::{Server, State, Threads, ToCore, options, peers, words};
+use super::snapshots::{SnapshotQueue, Snapshots, Way, write_snapshot};
+use super::{Server, State, Threads, ToCore, options, peers, snapshots, words};
 use crate::admin::metrics::{Metrics, Recorder, Summary};
 use crate::cli::ExitCode;
 use crate::config::{Config, ConfigError};
@@ -175,9 +175,10 @@ pub(super) fn start(
         (0..io_threads).map(|_| poller()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
     let inboxes: Arc<[Inbox]> = inboxes.into();
     let stopping = Arc::new(AtomicBool::new(false));
+    let way = Arc::new(Way::default());
     let (snapshot_queue, snapshot_requests) = match opened.disk {
         Some(_) => {
-            let (queue, requests) = SnapshotQueue::new(stopping.clone());
+            let (queue, requests) = SnapshotQueue::new(stopping.clone(), way.clone());
             (queue, Some(requests))
         }
         None => (SnapshotQueue::none(), None),
@@ -229,7 +230,7 @@ pub(super) fn start(
     // From here on a failure stops what was started, by dropping this.
     let mut server = Server { state: state.clone(), threads: Threads::default() };
     if let (Some(disk), Some(requests), Some(pin)) = (opened.disk, snapshot_requests, first_pin) {
-        server.threads.snapshots = start_disk(&state, &disk, requests, pin, last_zxid, &stopping)?;
+        server.threads.snapshots = start_disk(&state, &disk, requests, pin, last_zxid, &stopping, &way)?;
         if let (Some((quorum, _, this)), Some(store)) = (&quorum, store) {
             let owner = DiskOwner::new(
                 disk.dirs.clone(),
@@ -248,6 +249,7 @@ pub(super) fn start(
                 net: Arc::downgrade(&state.net),
                 shared,
                 disk: Arc::new(Mutex::new(owner)),
+                way,
             };
             let (peer_net, peers) = peers::start(parts).map_err(StartError::Peers)?;
             server.threads.peers = Some(peer_net);
@@ -339,10 +341,11 @@ fn open_data(
 fn start_disk(
     state: &Arc<State>,
     disk: &Disk,
-    requests: Receiver<Arc<SnapshotPin>>,
+    requests: Receiver<snapshots::Request>,
     first_pin: Arc<SnapshotPin>,
     last_zxid: zk_proto::Zxid,
     stopping: &Arc<AtomicBool>,
+    way: &Arc<Way>,
 ) -> Result<Option<JoinHandle<()>>, StartError> {
     let Disk { dirs, base, replayed, .. } = disk;
     let config = &state.config;
@@ -351,7 +354,7 @@ fn start_disk(
     if *base == Base::New {
         // A log without any snapshot does not tell where history begins: no server would open it.
         let at_once = SnapshotOptions { bytes_per_second: None, ..snapshot_options.clone() };
-        write_snapshot(shared, dirs, &at_once, config.digest_enabled, &first_pin, stopping)?;
+        write_snapshot(shared, dirs, &at_once, config.digest_enabled, &first_pin, &|| false)?;
     } else if *replayed > 0 && !config.is_distributed() {
         // So that the next start has less to replay. Nobody waits for it. A member of an ensemble must not: the
         // end of its log may never be committed.
@@ -379,6 +382,7 @@ fn start_disk(
         purger,
         recorder: state.metrics.recorder(),
         stopping: stopping.clone(),
+        way: way.clone(),
     };
     Ok(Some(thread("zk-snapshot", move || snapshots.run(&requests))?))
 }
