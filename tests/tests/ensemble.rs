@@ -134,3 +134,50 @@ async fn one_server_of_three_alone_serves_nobody() {
     }
     assert!(ensemble.wait(WAIT, Ensemble::all_serve), "{:?}", statuses(&ensemble));
 }
+
+#[tokio::test]
+async fn a_server_whose_log_is_damaged_gets_its_history_from_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ensemble = Ensemble::builder().data_dir(dir.path()).start().unwrap();
+    let zk = client_of_all(&ensemble).await;
+    for n in 0..50 {
+        zk.create(&format!("/n{n}"), &b"some data"[..]).await.unwrap();
+    }
+    let follower = (0..3).find(|index| Some(*index) != ensemble.leader()).unwrap();
+    ensemble.kill(follower);
+    // Rot in the middle of the log: what was acknowledged cannot be read any more.
+    let version_dir = dir.path().join((follower + 1).to_string()).join("version-2");
+    let log = std::fs::read_dir(&version_dir).unwrap().map(|entry| entry.unwrap().path());
+    let log =
+        log.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("log.")).max().unwrap();
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+
+    ensemble.restart(follower).unwrap();
+    assert!(ensemble.wait(WAIT, Ensemble::all_serve), "{:?}", statuses(&ensemble));
+    let other = client_of(&ensemble, follower).await;
+    other.sync("/").await.unwrap();
+    assert_eq!(other.children("/").await.unwrap().0.len(), 51);
+    assert_equal(&ensemble);
+    ensemble.kill(follower);
+    ensemble.restart(follower).unwrap();
+    assert!(ensemble.wait(WAIT, Ensemble::all_serve), "{:?}", statuses(&ensemble));
+    assert_equal(&ensemble);
+}
+
+#[tokio::test]
+async fn the_election_by_rounds_of_queries_finds_leaders_too() {
+    let mut ensemble = Ensemble::builder().setting("electionAlg", "0").start().unwrap();
+    assert!(ensemble.all_serve(), "{:?}", statuses(&ensemble));
+    let zk = client_of_all(&ensemble).await;
+    for round in 0..3 {
+        while zk.create(&format!("/n{round}"), &b""[..]).await.is_err() {}
+        let leader = ensemble.leader().unwrap();
+        ensemble.kill(leader);
+        assert!(ensemble.wait(WAIT, |e| e.leader().is_some()), "{:?}", statuses(&ensemble));
+        ensemble.restart(leader).unwrap();
+        assert!(ensemble.wait(WAIT, Ensemble::all_serve), "{:?}", statuses(&ensemble));
+    }
+    assert_equal(&ensemble);
+}

@@ -162,7 +162,7 @@ pub fn conf(conf: &ConfReport) -> String {
     if let Some(quorum) = &conf.quorum {
         entry("initLimit", &quorum.init_limit);
         entry("syncLimit", &quorum.sync_limit);
-        entry("electionAlg", &3);
+        entry("electionAlg", &quorum.election_algorithm);
         entry("electionPort", &quorum.election_port);
         entry("quorumPort", &quorum.quorum_port);
         entry("peerType", &u8::from(quorum.observer));

@@ -189,6 +189,8 @@ pub struct QuorumReport {
     pub init_limit: u32,
     /// `syncLimit`, in ticks.
     pub sync_limit: u32,
+    /// `electionAlg`.
+    pub election_algorithm: u8,
     /// Election port of this server.
     pub election_port: u16,
     /// Quorum port of this server.

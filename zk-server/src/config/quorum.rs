@@ -250,6 +250,8 @@ pub struct QuorumConfig {
     pub election_connect_timeout_ms: u32,
     /// `quorumCnxnTimeoutMs`: longest silence on an election connection.
     pub election_read_timeout_ms: u32,
+    /// `electionAlg=0`: elections by rounds of queries, not understood by Apache's servers; else fast leader election.
+    pub query_election: bool,
     /// `fastleader.minNotificationInterval`: first pause between repeated votes.
     pub min_notification_interval_ms: u32,
     /// `fastleader.maxNotificationInterval`: longest pause between repeated votes.
@@ -330,6 +332,7 @@ impl QuorumConfig {
             election_connect_timeout_ms: s.u32("cnxTimeout"),
             election_read_timeout_ms: optional(s.u64_unless_negative("quorumCnxnTimeoutMs"))
                 .unwrap_or_else(|| sync_limit_ticks.saturating_mul(tick_time_ms)),
+            query_election: s.text("electionAlg").as_deref() == Some("0"),
             min_notification_interval_ms: s.u32("fastleader.minNotificationInterval"),
             max_notification_interval_ms: s.u32("fastleader.maxNotificationInterval"),
             election_port_bind_retries: Some(s.u32("electionPortBindRetry")).filter(|n| *n > 0),

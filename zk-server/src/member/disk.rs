@@ -10,7 +10,7 @@ use crate::storage::member::{CannotTruncate, EpochError, MemberStore, TruncateEr
 use crate::storage::{
     Base, DataDirs, IoError, LogOptions, RecoveryError, RecoveryOptions, SnapshotError, TxnLog, recover,
 };
-use crate::tree::{SnapshotPin, TreeLoader};
+use crate::tree::{SnapshotPin, Tree, TreeLoader};
 use crate::tree_file::write_pinned;
 
 /// Why a disk operation has failed. The process must end: what is on the disk is known again only after a start.
@@ -43,6 +43,8 @@ pub struct DiskOwner {
     digest: bool,
     /// For the hash tables of rebuilt trees.
     seed: u64,
+    /// The history on the disk is damaged, until another one is installed.
+    damaged: bool,
 }
 
 /// What was found on a member's disk.
@@ -56,25 +58,44 @@ pub struct Opened {
     pub replayed: u64,
     /// Epochs and marks.
     pub store: MemberStore,
+    /// The history is damaged: the tree is empty, and a leader's has to take its place.
+    pub damaged: bool,
 }
 
 impl DiskOwner {
     /// Reads the directories.
     ///
     /// # Errors
-    /// What is there cannot be served, or is missing (`db.autocreate`).
+    /// The operating system fails a call, or the epochs cannot be read. A damaged history is no error: this
+    /// server may have acknowledged what it cannot read any more, so it must not vote with what is left, but
+    /// it can fetch the history of a leader that others elect (protocol-aware recovery).
     pub fn open(dirs: &DataDirs, recovery: &RecoveryOptions, seed: u64) -> Result<Opened, DiskError> {
-        let recovered = recover(dirs, recovery, || TreeLoader::new(seed))?;
+        let recovered = match recover(dirs, recovery, || TreeLoader::new(seed)) {
+            Ok(recovered) => recovered,
+            Err(error @ RecoveryError::Io(_)) => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(%error, "the history on the disk is damaged: a leader's will replace it");
+                return Ok(Opened {
+                    base: Base::LogsOnly,
+                    replayed: 0,
+                    store: MemberStore::open_without_history(dirs)?,
+                    damaged: true,
+                    recovered: Recovered { tree: Tree::new(seed), recent: Vec::new() },
+                });
+            }
+        };
         let store = MemberStore::open(dirs, recovered.base, recovered.last_zxid)?;
         Ok(Opened {
             base: recovered.base,
             replayed: recovered.replayed,
             store,
+            damaged: false,
             recovered: Recovered { tree: recovered.sink.finish(), recent: recovered.recent },
         })
     }
 
     /// Takes over what [`DiskOwner::open`] has found. `shared` holds the tree that is installed.
+    #[allow(clippy::too_many_arguments)] // each is a part of the disk's description
     pub fn new(
         dirs: DataDirs,
         store: MemberStore,
@@ -83,8 +104,9 @@ impl DiskOwner {
         shared: Arc<Shared>,
         digest: bool,
         seed: u64,
+        damaged: bool,
     ) -> Self {
-        DiskOwner { dirs, store, recovery, log, shared, digest, seed }
+        DiskOwner { dirs, store, recovery, log, shared, digest, seed, damaged }
     }
 
     /// Runs one operation while nobody else writes; returns the log to go on with, and the answer.
@@ -106,6 +128,7 @@ impl DiskOwner {
                 log.close()?;
                 self.write_install(&pin)?;
                 self.store.install(last, epoch)?;
+                self.damaged = false;
                 log = self.open_log(last);
                 DiskDone::Synced { last, epoch }
             }
@@ -162,6 +185,9 @@ impl DiskOwner {
     }
 
     fn recover(&self) -> Result<Recovered, DiskError> {
+        if self.damaged {
+            return Ok(Recovered { tree: Tree::new(self.seed), recent: Vec::new() });
+        }
         let recovered = recover(&self.dirs, &self.recovery, || TreeLoader::new(self.seed))?;
         Ok(Recovered { tree: recovered.sink.finish(), recent: recovered.recent })
     }

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Dial, DiskDone, DiskOp, Member, MemberShell, Next, Now, Phase, ReplicaInput, Serving, Stopping};
+use zk_proto::Zxid;
+
 use crate::config::HostPort;
 use crate::zab::election::{self, ConnOutput};
 use crate::zab::ensemble::Ensemble;
@@ -22,7 +24,8 @@ impl Member {
         self.connections.set_ensembles(self.committed.clone(), self.last_seen.clone(), &mut out);
         self.run_connections(now, out, shell);
         let start = election::Start {
-            last_zxid: self.replica.last_zxid(),
+            // Apache knows this as the vote of a server that must not vote.
+            last_zxid: if self.damaged { Zxid(-1) } else { self.replica.last_zxid() },
             current_epoch: self.epochs.current,
             committed: self.committed.clone(),
             last_seen: self.last_seen.clone(),
@@ -44,6 +47,7 @@ impl Member {
                 election::Output::Decided { leader, state } => {
                     self.connections.forget_votes();
                     self.memory = self.memory.after_election();
+                    self.memory.ask_snapshot |= self.damaged;
                     self.become_member(now, state, leader, shell);
                 }
                 election::Output::Gossip(ensemble) => self.config_in_force(now, ensemble, shell),
@@ -270,6 +274,7 @@ impl Member {
             }
             DiskDone::Synced { last, epoch } => {
                 self.epochs.current = self.epochs.current.max(epoch);
+                self.damaged = false;
                 self.replica_input(now, ReplicaInput::Durable(last), shell);
                 match &mut self.phase {
                     Phase::Leading(leader) => leader.history_durable(now.mono_ms, epoch, &mut lead),

@@ -191,6 +191,8 @@ pub struct Member {
     noted: Zxid,
     /// How far the log is on disk.
     durable: Zxid,
+    /// The history on the disk is damaged: no vote, until a leader's has taken its place.
+    damaged: bool,
     /// What a learner has to know of the attempts before it.
     memory: Memory,
     /// Connections of the quorum port, both ways.
@@ -211,6 +213,8 @@ pub struct Member {
 
 impl Member {
     /// A member that has recovered what is on its disk. It does nothing until [`Member::begin`].
+    /// `damaged`: what was acknowledged cannot be read any more, and the tree is empty.
+    #[allow(clippy::too_many_arguments)] // each comes from somewhere else
     pub fn new(
         replica: Replica,
         recent: Vec<crate::zab::Proposal>,
@@ -218,6 +222,7 @@ impl Member {
         mark: Zxid,
         ensemble: Arc<Ensemble>,
         last_seen: Option<Arc<Ensemble>>,
+        damaged: bool,
         options: MemberOptions,
     ) -> Self {
         let last = replica.last_zxid();
@@ -233,7 +238,8 @@ impl Member {
             mark: mark.min(last),
             noted: mark.min(last),
             durable: last,
-            memory: Memory::default(),
+            damaged,
+            memory: Memory { ask_snapshot: damaged, ..Memory::default() },
             quorum: BTreeMap::new(),
             received: None,
             pins: BTreeMap::new(),

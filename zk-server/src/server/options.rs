@@ -14,7 +14,7 @@ use crate::replica::ReplicaOptions;
 use crate::replica::prepare::PrepareOptions;
 use crate::session::{SessionIdGenerator, TimeoutLimits};
 use crate::storage::{Compression, LogOptions, RecoveryOptions, SnapshotOptions};
-use crate::zab::election::{ConnOptions, ElectionOptions};
+use crate::zab::election::{Algorithm, ConnOptions, ElectionOptions};
 use crate::zab::leader::LeaderOptions;
 use crate::zab::learner;
 use crate::zab::wire::StreamOptions;
@@ -195,6 +195,7 @@ pub(super) fn member(
         me,
         peer_type: quorum.peer_type,
         election: ElectionOptions {
+            algorithm: if quorum.query_election { Algorithm::QueryRounds } else { Algorithm::FastLeader },
             notification_interval_min_ms: u64::from(quorum.min_notification_interval_ms),
             notification_interval_max_ms: u64::from(quorum.max_notification_interval_ms),
             observer_delay_max_ms: u64::from(quorum.observer_election_delay_ms),
@@ -241,6 +242,7 @@ pub(super) fn peers(config: &Config, quorum: &QuorumConfig, seed: u64) -> PeerOp
     PeerOptions {
         stream: StreamOptions { data_bytes_max, node_bytes_max: data_bytes_max, tree_seed: seed },
         keep_alive: quorum.election_tcp_keep_alive,
+        silence_ms: u64::from(quorum.election_read_timeout_ms),
         ..PeerOptions::default()
     }
 }

@@ -132,6 +132,8 @@ struct Disk {
     replayed: u64,
     /// What a member of an ensemble keeps beside the log.
     member: Option<(MemberStore, Vec<Proposal>)>,
+    /// The history of a member is damaged.
+    damaged: bool,
 }
 
 pub(super) fn start(
@@ -195,7 +197,9 @@ pub(super) fn start(
             let ensemble = Arc::new(Ensemble::from(quorum.membership.clone()));
             let (epochs, mark) = (member_store.epochs(), member_store.committed());
             store = Some(member_store);
-            Node::Member(Box::new(Member::new(replica, recent, epochs, mark, ensemble, None, options)))
+            let damaged = opened.disk.as_ref().is_some_and(|disk| disk.damaged);
+            let member = Member::new(replica, recent, epochs, mark, ensemble, None, damaged, options);
+            Node::Member(Box::new(member))
         }
         _ => Node::Standalone(Box::new(replica)),
     };
@@ -240,6 +244,7 @@ pub(super) fn start(
                 shared.clone(),
                 state.config.digest_enabled,
                 seed,
+                disk.damaged,
             );
             let parts = PeerParts {
                 config: quorum,
@@ -324,9 +329,12 @@ fn open_data(
         if opened.base == Base::Uninitialized {
             return Err(StartError::Uninitialized(config.data_dir.display().to_string()));
         }
-        let member::Opened { recovered, base, replayed, store } = opened;
+        let member::Opened { recovered, base, replayed, store, damaged } = opened;
         let member = Some((store, recovered.recent));
-        return Ok(Opened { tree: recovered.tree, disk: Some(Disk { dirs, lock, base, replayed, member }) });
+        return Ok(Opened {
+            tree: recovered.tree,
+            disk: Some(Disk { dirs, lock, base, replayed, member, damaged }),
+        });
     }
     let recovered = recover(&dirs, &options::recovery(config), || TreeLoader::new(seed))?;
     if recovered.base == Base::Uninitialized {
@@ -334,7 +342,7 @@ fn open_data(
     }
     let (base, replayed) = (recovered.base, recovered.replayed);
     let tree = recovered.sink.finish();
-    Ok(Opened { tree, disk: Some(Disk { dirs, lock, base, replayed, member: None }) })
+    Ok(Opened { tree, disk: Some(Disk { dirs, lock, base, replayed, member: None, damaged: false }) })
 }
 
 /// Opens the log, and starts the threads that write. Returns the one that writes snapshots.

@@ -269,6 +269,7 @@ fn quorum_report(state: &State) -> Option<QuorumReport> {
     Some(QuorumReport {
         init_limit: quorum.init_limit_ticks,
         sync_limit: quorum.sync_limit_ticks,
+        election_algorithm: if quorum.query_election { 0 } else { 3 },
         election_port: this.election_port,
         quorum_port: this.quorum_port,
         observer: !member.voter,

@@ -174,6 +174,7 @@ fn conf_of_every_role() {
         quorum: Some(QuorumReport {
             init_limit: 5,
             sync_limit: 3,
+            election_algorithm: 3,
             election_port: 23504,
             quorum_port: 23404,
             observer: false,
@@ -194,6 +195,7 @@ fn conf_of_every_role() {
         quorum: Some(QuorumReport {
             init_limit: 10,
             sync_limit: 5,
+            election_algorithm: 3,
             election_port: 23302,
             quorum_port: 23202,
             observer: false,

@@ -167,7 +167,7 @@ pub const KEYS: &[Key] = &[
     used("initLimit", int(0, I32, "ticks"), "0"),
     used("syncLimit", int(0, I32, "ticks"), "0"),
     used("connectToLearnerMasterLimit", int(0, I32, "ticks"), "0"),
-    used("electionAlg", int(3, 3, ""), "3"),
+    used("electionAlg", OneOf(&["0", "3"]), "3"),
     used("quorumListenOnAllIPs", Bool, "false"),
     used("cnxTimeout", int(1, I32, MS), "5000"),
     used("quorumCnxnTimeoutMs", int(-1, I32, MS), "-1"),

@@ -18,7 +18,7 @@ fn errors() {
         ("\n\nreconfigEnabled=yes", format!("zoo.cfg:5: reconfigEnabled=yes: expected {boolean} false")),
         ("digest.enabled=1", format!("zoo.cfg:3: digest.enabled=1: expected {boolean} true")),
         ("forceSync=true", "zoo.cfg:3: forceSync=true: expected yes or no; correct it, or remove the line for the default yes".into()),
-        ("electionAlg=1", "zoo.cfg:3: electionAlg=1: expected a whole number from 3 to 3; correct it, or remove the line for the default 3".into()),
+        ("electionAlg=1", "zoo.cfg:3: electionAlg=1: expected 0, 3; correct it, or remove the line for the default 3".into()),
         ("peerType=leader", "zoo.cfg:3: peerType=leader: expected participant, observer; correct it".into()),
         ("snapshot.compression.method=lz4", "zoo.cfg:3: snapshot.compression.method=lz4: expected nothing, gz, snappy; correct it".into()),
         ("autopurge.purgeInterval=1w", "zoo.cfg:3: autopurge.purgeInterval=1w: expected a whole number of hours, or a number with a unit (ms, s, m, h, d); correct it, or remove the line for the default 1".into()),

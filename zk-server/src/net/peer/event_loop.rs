@@ -314,7 +314,8 @@ impl EventLoop {
     ) -> io::Result<PeerConn> {
         let options = &self.shared.options;
         let conn = PeerConn(self.shared.next_number());
-        let mut transport = Transport::open(stream, remote, options.keep_alive)?;
+        let mut transport =
+            Transport::open(stream, remote, options.keep_alive, Duration::from_millis(options.silence_ms))?;
         transport.register(self.poll.registry(), Token(conn.0 as usize))?;
         let socket = Arc::new(PeerSocket::new(conn, port, transport, options.backlog_bytes));
         self.shared.sockets.lock().insert(conn, socket.clone());

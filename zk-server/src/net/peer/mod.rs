@@ -152,6 +152,8 @@ pub struct PeerOptions {
     pub backlog_bytes: usize,
     /// Bounds of what arrives on quorum connections.
     pub stream: StreamOptions,
+    /// A peer that does not acknowledge what was sent for so long is gone.
+    pub silence_ms: u64,
     /// TCP keep-alive, `tcpKeepAlive`.
     pub keep_alive: bool,
 }
@@ -164,6 +166,7 @@ impl Default for PeerOptions {
             first_packet_ms: 10_000,
             backlog_bytes: 16 << 20,
             stream: StreamOptions::default(),
+            silence_ms: 15_000,
             keep_alive: false,
         }
     }

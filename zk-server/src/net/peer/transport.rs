@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -17,10 +18,19 @@ pub(super) struct Transport {
 
 impl Transport {
     /// Makes the stream of a connection that was accepted or dialed. `stream` does not block already.
-    pub(super) fn open(stream: TcpStream, remote: SocketAddr, keep_alive: bool) -> io::Result<Self> {
+    ///
+    /// What the other end does not acknowledge within `silence` counts as lost, and the connection with it: a cut
+    /// cable must not look like a slow server for a quarter of an hour.
+    pub(super) fn open(
+        stream: TcpStream,
+        remote: SocketAddr,
+        keep_alive: bool,
+        silence: Duration,
+    ) -> io::Result<Self> {
         let socket = SockRef::from(&stream);
         // A proposal must not wait for the acknowledgement of the one before.
         socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_user_timeout(Some(silence))?;
         if keep_alive {
             socket.set_keepalive(true)?;
         }
