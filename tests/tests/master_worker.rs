@@ -11,7 +11,7 @@ use zk_examples::master_worker::nodes::{self, Status};
 use zk_examples::master_worker::report::Summary;
 use zk_examples::master_worker::system::{self, Options, Plan};
 use zk_examples::master_worker::timeline::Timeline;
-use zk_server::Server;
+use zk_server::{Ensemble, Server};
 
 const TASKS: usize = 60;
 const TICK: Duration = Duration::from_millis(80);
@@ -267,4 +267,24 @@ async fn the_server_dies() {
     };
     let options = Options { pace: Duration::from_millis(60), ..options(Plan::Peace) };
     run("restarts", &servers, options, trouble).await;
+}
+
+#[tokio::test]
+async fn an_ensemble_loses_its_leader_again_and_again() {
+    let mut ensemble = Ensemble::builder().tick_time(TICK).start().expect("an ensemble");
+    let servers = ensemble.connect_string();
+    let trouble = async {
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            let Some(leader) = ensemble.leader() else { continue };
+            // Blocks for a moment: the roles live on this thread and notice it as a pause.
+            ensemble.kill(leader);
+            ensemble.restart(leader).expect("a server");
+        }
+    };
+    let options = Options { pace: Duration::from_millis(30), ..options(Plan::Peace) };
+    run("leaders die", &servers, options, trouble).await;
+    let served = ensemble.wait(Duration::from_secs(20), Ensemble::all_serve);
+    assert!(served, "everybody is back");
+    ensemble.shutdown().await;
 }

@@ -97,14 +97,13 @@ impl Member {
                     self.active_since_ms = Some(now.mono_ms);
                     self.proposal_bytes = [None; 3];
                     self.replica.lead(epoch, now);
-                    self.committed_up_to(self.replica.last_zxid());
+                    self.committed_up_to(self.replica.last_zxid(), shell);
                     if self.options.leader_serves {
                         self.serve(Serving::Yes, shell);
                     }
                 }
                 Output::Commit(zxid) => {
-                    self.committed_up_to(zxid);
-                    if !self.replica.commit(zxid, shell) {
+                    if !self.committed_up_to(zxid, shell) {
                         tracing::error!(%zxid, "the tree of this leader is not the one that it prepared for");
                     }
                 }

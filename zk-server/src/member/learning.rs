@@ -134,8 +134,7 @@ impl Member {
                 }
                 Output::Commit(zxid) => {
                     self.flush_learned(shell);
-                    self.committed_up_to(zxid);
-                    if !self.replica.commit(zxid, shell)
+                    if !self.committed_up_to(zxid, shell)
                         && let Phase::Learning(learner) = &mut self.phase
                     {
                         learner.diverged(zxid, &mut more);
@@ -144,9 +143,8 @@ impl Member {
                 Output::Ready { epoch, committed } => {
                     tracing::info!(%epoch, zxid = %committed, leader = %learner.leader(), "following");
                     self.flush_learned(shell);
-                    self.committed_up_to(committed);
+                    self.committed_up_to(committed, shell);
                     self.election.refresh(epoch);
-                    self.replica.commit(committed, shell);
                     self.replica.serve_as_learner(epoch);
                     self.serve(Serving::Yes, shell);
                 }

@@ -357,6 +357,7 @@ impl Member {
         match &mut self.phase {
             Phase::Leading(leader) => {
                 let mut out = Vec::new();
+                leader.snapshot_size(self.replica.snapshot_size());
                 for conn in self.quorum.keys() {
                     leader.backlog(now.mono_ms, *conn, shell.backlog(*conn), &mut out);
                 }
@@ -411,10 +412,13 @@ impl Member {
         }
     }
 
-    /// Everything up to `zxid` is committed.
-    fn committed_up_to(&mut self, zxid: Zxid) {
+    /// Everything up to `zxid` is committed. Applies what is durable, too; returns whether the tree is as it was
+    /// for the leader that prepared it.
+    fn committed_up_to(&mut self, zxid: Zxid, shell: &mut dyn MemberShell) -> bool {
         self.mark = self.mark.max(zxid);
+        let right = self.replica.commit(zxid, shell);
         self.history.finish(self.mark.min(self.durable));
+        right
     }
 
     /// Shows the configuration in force to clients, in the node that Apache keeps for it.

@@ -212,6 +212,13 @@ impl Replica {
         self.shared.tree.write().set_config(text, version, wall_ms);
     }
 
+    /// About how many bytes a snapshot would have.
+    pub fn snapshot_size(&self) -> u64 {
+        const NODE_BYTES: u64 = 80;
+        let tree = self.shared.tree.read();
+        tree.approximate_data_size() + NODE_BYTES * tree.len() as u64
+    }
+
     /// The last transaction in the tree.
     pub fn last_zxid(&self) -> Zxid {
         self.shared.tree.read().last_zxid()
