@@ -114,6 +114,11 @@ pub enum Input {
         /// In order.
         packets: Vec<QuorumPacket>,
     },
+    /// A part of a packet or of a tree has come from the leader.
+    Heard {
+        /// The connection.
+        conn: PeerConn,
+    },
     /// The tree behind a SNAP packet has come.
     SnapshotReceived {
         /// The connection.
@@ -293,6 +298,11 @@ impl Member {
                 self.run_connections(now, out, shell);
             }
             Input::Packets { conn, packets } => self.packets(now, conn, packets, shell),
+            Input::Heard { conn } => {
+                if let Phase::Learning(learner) = &mut self.phase {
+                    learner.heard(now.mono_ms, conn);
+                }
+            }
             Input::SnapshotReceived { conn, tree } => self.snapshot_received(now, conn, tree),
             Input::SnapshotSent { conn } => {
                 if let Phase::Leading(leader) = &mut self.phase {

@@ -135,6 +135,7 @@ fn input(event: PeerEvent, dials: &Dials) -> Option<member::Input> {
             tracing::info!(%zxid, nodes = tree.len(), "the leader's tree has come");
             member::Input::SnapshotReceived { conn, tree }
         }
+        PeerEvent::Heard { conn } => member::Input::Heard { conn },
         PeerEvent::SnapshotSent { conn } => member::Input::SnapshotSent { conn },
         PeerEvent::Backlog { conn, bytes } => member::Input::Backlog { conn, bytes },
         PeerEvent::Closed { conn, reason } => {

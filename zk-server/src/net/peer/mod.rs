@@ -96,6 +96,11 @@ pub enum PeerEvent {
         /// At least one, in order.
         packets: Vec<QuorumPacket>,
     },
+    /// A part of a packet or of a tree has come over a quorum connection that was dialed.
+    Heard {
+        /// The connection.
+        conn: PeerConn,
+    },
     /// The stream behind a SNAP packet has arrived completely; the packet itself came before.
     SnapshotReceived {
         /// The connection, dialed on [`Port::Quorum`].

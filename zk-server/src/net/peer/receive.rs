@@ -62,6 +62,10 @@ impl Receiver {
             Receiver::Leader(stream) => {
                 let items = stream.push(bytes).map_err(|error| error.to_string())?;
                 let complete = !items.is_empty();
+                if !complete {
+                    // A tree may take longer than a leader may be silent.
+                    events.push(PeerEvent::Heard { conn });
+                }
                 tell_items(conn, items, events);
                 Ok(complete)
             }

@@ -48,7 +48,7 @@ impl Node {
     fn next(&self) -> PeerEvent {
         loop {
             match self.events.recv_timeout(PATIENCE).expect("no event") {
-                PeerEvent::Drained { .. } => {}
+                PeerEvent::Drained { .. } | PeerEvent::Heard { .. } => {}
                 event => return event,
             }
         }
@@ -57,7 +57,7 @@ impl Node {
     fn nothing_for(&self, ms: u64) {
         loop {
             match self.events.recv_timeout(Duration::from_millis(ms)) {
-                Ok(PeerEvent::Drained { .. }) => {}
+                Ok(PeerEvent::Drained { .. } | PeerEvent::Heard { .. }) => {}
                 Err(RecvTimeoutError::Timeout) => return,
                 other => panic!("{other:?}"),
             }
