@@ -1,5 +1,6 @@
 //! Two servers on the same machine, taking turns: the reference, then the candidate, round after round.
 
+mod ensembles;
 mod lines;
 mod loads;
 mod sample;
@@ -21,7 +22,7 @@ use super::report::Report;
 use super::server::{Definition, Server};
 use super::space::Space;
 use super::stats::Faults;
-use super::workload::{self, Workload};
+use super::workload::{self, Target, Workload};
 use sample::{Role, Sample};
 
 /// Arguments of `zk bench compare`.
@@ -106,6 +107,8 @@ struct Scale {
     /// Sessions and nodes of F3: each watches every one.
     watching: (usize, u32),
     snapshot_load: Duration,
+    /// Leaders killed one after the other.
+    failovers: usize,
 }
 
 impl Scale {
@@ -123,6 +126,7 @@ impl Scale {
         fanout_rounds: 30,
         watching: (100, 10_000),
         snapshot_load: Duration::from_secs(20),
+        failovers: 3,
     };
 
     const QUICK: Scale = Scale {
@@ -139,6 +143,7 @@ impl Scale {
         fanout_rounds: 5,
         watching: (20, 1000),
         snapshot_load: Duration::from_secs(10),
+        failovers: 1,
     };
 }
 
@@ -184,6 +189,7 @@ const GROUPS: &[Group] = &[
     Group { name: "a million nodes", lines: &["N1", "N2", "R1", "P1", "N3"], run: states::nodes, both: true },
     // The reference's heap is too small for this many.
     Group { name: "ten million nodes", lines: &["N3"], run: states::many_nodes, both: false },
+    Group { name: "ensembles", lines: &["E1", "E2", "E3", "E4", "E5"], run: ensembles::run, both: true },
 ];
 
 /// Runs the comparison and prints what came of it; true when nothing failed.
@@ -350,8 +356,21 @@ impl Turn<'_> {
 
     /// Makes a load below `/bench/<name>`.
     fn run(&mut self, name: &str, size: usize, workload: Workload, load: &Load) -> Result<Outcome> {
+        let target = self.server.target();
+        self.run_on(&target, name, size, workload, load)
+    }
+
+    /// The same against something else than the turn's server.
+    fn run_on(
+        &mut self,
+        target: &Target,
+        name: &str,
+        size: usize,
+        workload: Workload,
+        load: &Load,
+    ) -> Result<Outcome> {
         let space = Space::new(format!("/bench/{name}"), 1000, size);
-        let outcome = workload::run(self.server.target(), &space, workload, load)?;
+        let outcome = workload::run(target, &space, workload, load)?;
         self.add_faults(&outcome.faults);
         Ok(outcome)
     }

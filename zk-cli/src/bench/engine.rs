@@ -4,7 +4,6 @@
 //! is one read, which takes every reply that has come, and one write, which carries all requests that follow.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use zk_proto::Zxid;
@@ -17,6 +16,7 @@ use super::script::{Script, Verdict};
 use super::stats::{Faults, Latencies, Timeline};
 use super::swarm::Swarm;
 use super::wire;
+use super::workload::Target;
 
 /// How long replies are awaited after the end.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -72,7 +72,7 @@ pub struct Load {
     pub session_timeout_ms: i32,
 }
 
-/// What a server process has spent during a measurement.
+/// What a server process, or those of an ensemble together, have spent during a measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
     /// CPU time, s.
@@ -167,20 +167,22 @@ struct Tally {
 }
 
 /// Opens the connections, runs the script that `make` gives for each (by its index) and measures.
-pub fn run<S, F>(server: SocketAddr, load: &Load, pid: Option<u32>, make: F) -> Result<Outcome>
+pub fn run<S, F>(target: &Target, load: &Load, make: F) -> Result<Outcome>
 where
     S: Script + Send,
     S::Sent: Send,
     F: Fn(usize) -> S,
 {
-    let swarm = Swarm::open(server, load.connections, load.session_timeout_ms)?;
+    let address_of = |index| target.address_of(index);
+    let swarm = Swarm::open_spread(address_of, load.connections, load.session_timeout_ms)?;
     let threads = load.threads.clamp(1, load.connections.max(1));
     let mut groups: Vec<Vec<Client<S>>> = (0..threads).map(|_| Vec::new()).collect();
     for (index, conn) in swarm.into_conns()?.into_iter().enumerate() {
         groups[index % threads].push(Client::new(conn, make(index), load));
     }
     let own_pid = std::process::id();
-    let cpu = |pid: Option<u32>| pid.map(process::cpu_seconds).transpose();
+    let pids = &target.pids[..];
+    let cpu = || process::cpu_seconds_of(pids);
     let start = Instant::now();
     let (measure_from, measure_to) = match load.extent {
         Extent::Time { warmup, duration } => (warmup, warmup + duration),
@@ -196,11 +198,11 @@ where
             workers.push(scope.spawn(move || worker.run()));
         }
         sleep_until(start + measure_from);
-        let (server_before, client_before) = (cpu(pid)?, process::cpu_seconds(own_pid)?);
+        let (server_before, client_before) = (cpu()?, process::cpu_seconds(own_pid)?);
         let mut spent = None;
         if let Extent::Time { .. } = load.extent {
             sleep_until(start + measure_to);
-            spent = Some((cpu(pid)?, process::cpu_seconds(own_pid)?));
+            spent = Some((cpu()?, process::cpu_seconds(own_pid)?));
         }
         let mut outcome = Outcome {
             kinds: S::KINDS.iter().map(|&kind| (kind, Latencies::new())).collect(),
@@ -227,11 +229,12 @@ where
             Some(spent) => spent,
             None => {
                 outcome.elapsed = start.elapsed();
-                (cpu(pid)?, process::cpu_seconds(own_pid)?)
+                (cpu()?, process::cpu_seconds(own_pid)?)
             }
         };
-        if let (Some(pid), Some(before), Some(after)) = (pid, server_before, server_after) {
-            outcome.cost = Some(Cost { cpu_s: after - before, memory: process::memory(pid)? });
+        if !pids.is_empty() {
+            let cpu_s = server_after - server_before;
+            outcome.cost = Some(Cost { cpu_s, memory: process::memory_of(pids)? });
         }
         outcome.client_cpu_s = client_after - client_before;
         Ok(outcome)

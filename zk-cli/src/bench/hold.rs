@@ -11,6 +11,7 @@ use super::script::Exists;
 use super::space::Space;
 use super::stats::{Faults, Latencies};
 use super::swarm::Swarm;
+use super::workload::Target;
 
 /// File descriptors that are left for other things than sessions.
 const SPARE_FILES: u64 = 500;
@@ -70,6 +71,6 @@ pub fn arm_watches(
         extent: Extent::Count { per_connection: u64::from(space.keys) },
         session_timeout_ms,
     };
-    let outcome = engine::run(server, &load, None, |_| Exists::watching(space))?;
+    let outcome = engine::run(&Target::server(server, None), &load, |_| Exists::watching(space))?;
     Ok(Watches { count: outcome.answered, faults: outcome.faults, conns: outcome.conns })
 }

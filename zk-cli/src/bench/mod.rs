@@ -4,8 +4,10 @@
 mod compare;
 mod conn;
 mod engine;
+mod ensemble;
 mod epoll;
 mod error;
+mod failover;
 mod fanout;
 mod hold;
 mod process;
@@ -257,7 +259,7 @@ impl TargetArgs {
         process::raise_file_limit();
         let mut addresses = self.connect.to_socket_addrs().context(self.connect.as_str())?;
         match addresses.next() {
-            Some(address) => Ok(Target { address, pid: self.pid }),
+            Some(address) => Ok(Target::server(address, self.pid)),
             None => Err(Error::Usage(format!("{}: no address", self.connect))),
         }
     }
@@ -271,11 +273,11 @@ impl TargetArgs {
         &self,
         keys: u32,
         size: usize,
-        measure: impl FnOnce(Target, &Space) -> Result<T>,
+        measure: impl FnOnce(&Target, &Space) -> Result<T>,
     ) -> Result<T> {
         let target = self.resolve()?;
         let space = Space::new(self.root.as_str(), keys, size);
-        let measured = measure(target, &space)?;
+        let measured = measure(&target, &space)?;
         if !self.keep {
             space.delete(target.address)?;
         }
@@ -368,8 +370,8 @@ fn engine_run(args: &LoadArgs, workload: Workload) -> Result<Faults> {
 }
 
 fn connect_storm(args: &LoadArgs) -> Result<Faults> {
-    let Target { address, pid } = args.target.resolve()?;
-    let timeout_ms = args.target.session_timeout;
+    let Target { address, .. } = args.target.resolve()?;
+    let (timeout_ms, pid) = (args.target.session_timeout, args.target.pid);
     let outcome = storm::run(address, args.connections, args.warmup, args.duration, timeout_ms, pid)?;
     let report = Report::new(&outcome);
     args.target.print(&report, || report.to_string())?;
@@ -412,7 +414,7 @@ fn idle(args: &TargetArgs, sessions: usize, interval: Duration, duration: Durati
     let before = args.memory()?;
     let mut swarm = Swarm::open(target.address, possible, timeout_ms)?;
     let per_session = growth(before, args.memory()?, possible as u64);
-    let held = hold::idle(&mut swarm, duration, interval, target.pid)?;
+    let held = hold::idle(&mut swarm, duration, interval, args.pid)?;
     swarm.close();
     let pings = held.pings.summary();
     let value = json!({
@@ -471,7 +473,7 @@ fn fill(server: &Server, nodes: u32) -> Result<Report> {
     let bulk = Bulk::of(nodes);
     let load = bulk.load(30_000);
     let space = Space::new("/bench", 0, 100);
-    Ok(Report::new(&workload::run(server.target(), &space, Workload::Bulk(bulk), &load)?))
+    Ok(Report::new(&workload::run(&server.target(), &space, Workload::Bulk(bulk), &load)?))
 }
 
 fn restart(definition: &std::path::Path, nodes: u32, json: bool) -> Result<Faults> {
@@ -515,7 +517,7 @@ fn snapshots(
     fill(&server, nodes)?;
     let space = Space::new("/bench/snapshot", 1000, 1024);
     let data_dir = server.data_dir();
-    let impact = snapshot::run(server.target(), &space, &data_dir, rate, duration, 30_000)?;
+    let impact = snapshot::run(&server.target(), &space, &data_dir, rate, duration, 30_000)?;
     server.stop()?;
     let Some(impact) = impact else {
         return Err(Error::Usage("no snapshot was taken while the load lasted".into()));

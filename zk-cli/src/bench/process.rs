@@ -24,6 +24,17 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// CPU time of several processes together, s.
+pub fn cpu_seconds_of(pids: &[u32]) -> Result<f64> {
+    pids.iter().map(|&pid| cpu_seconds(pid)).sum()
+}
+
+/// The memory of several processes together.
+pub fn memory_of(pids: &[u32]) -> Result<Memory> {
+    let add = |sum: Memory, each: Memory| Memory { rss: sum.rss + each.rss, pss: sum.pss + each.pss };
+    pids.iter().try_fold(Memory { rss: 0, pss: 0 }, |sum, &pid| Ok(add(sum, memory(pid)?)))
+}
+
 /// The memory of a process.
 pub fn memory(pid: u32) -> Result<Memory> {
     let path = format!("/proc/{pid}/smaps_rollup");

@@ -61,6 +61,14 @@ impl Definition {
     }
 }
 
+/// A server's place in an ensemble.
+pub struct Place<'a> {
+    /// Its id.
+    pub id: usize,
+    /// What the configuration file says of the ensemble, behind the definition's text.
+    pub settings: &'a str,
+}
+
 /// A server on a loopback port with a directory of its own, which goes away with this value.
 pub struct Server {
     definition: Definition,
@@ -72,6 +80,25 @@ pub struct Server {
 impl Server {
     /// Makes the directory (in `base`, or where temporary files go) and the configuration; starts nothing.
     pub fn new(definition: &Definition, base: Option<&Path>) -> Result<Self> {
+        Self::on_port(definition, base, free_port()?, None)
+    }
+
+    /// The same as a member of an ensemble, on a client port that [`free_port`] gave.
+    pub fn member(
+        definition: &Definition,
+        base: Option<&Path>,
+        port: u16,
+        place: &Place<'_>,
+    ) -> Result<Self> {
+        Self::on_port(definition, base, port, Some(place))
+    }
+
+    fn on_port(
+        definition: &Definition,
+        base: Option<&Path>,
+        port: u16,
+        place: Option<&Place<'_>>,
+    ) -> Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("zk-bench-");
         let dir = match base {
@@ -81,11 +108,15 @@ impl Server {
         let server = Server {
             definition: definition.clone(),
             dir: dir.context("make a directory for the server")?,
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             child: None,
         };
         fs::create_dir(server.data_dir()).context("make the data directory")?;
-        let config = server.fill(&server.definition.config);
+        let mut config = server.fill(&server.definition.config);
+        if let Some(Place { id, settings }) = place {
+            config.push_str(settings);
+            fs::write(server.data_dir().join("myid"), id.to_string()).context("write the server's id")?;
+        }
         fs::write(server.config_file(), config).context("write the server's configuration")?;
         Ok(server)
     }
@@ -115,6 +146,12 @@ impl Server {
 
     /// Starts the server and waits until a read is answered; how long that took.
     pub fn start(&mut self) -> Result<Duration> {
+        let begun = self.spawn()?;
+        self.await_serving(begun)
+    }
+
+    /// Starts the server and does not wait; the moment at which that began.
+    pub fn spawn(&mut self) -> Result<Instant> {
         let log = File::options().create(true).append(true).open(self.log_file());
         let log = log.context("open the server's log")?;
         let begun = Instant::now();
@@ -127,6 +164,11 @@ impl Server {
             .spawn()
             .context(format!("start {}", self.definition.name))?;
         self.child = Some(child);
+        Ok(begun)
+    }
+
+    /// Waits until a read is answered; how long that took from `begun` on.
+    pub fn await_serving(&mut self, begun: Instant) -> Result<Duration> {
         let mut probes = Probes::new(self.address);
         while !probes.answered() {
             if let Some(child) = &mut self.child
@@ -180,7 +222,17 @@ impl Server {
 
     /// What to load.
     pub fn target(&self) -> Target {
-        Target { address: self.address, pid: self.child.as_ref().map(Child::id) }
+        Target::server(self.address, self.pid())
+    }
+
+    /// Where it listens for clients.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The running process.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Memory of the running process.
@@ -261,7 +313,7 @@ fn probe(address: SocketAddr) -> Result<bool> {
 }
 
 /// A port that nobody listens on, below those that the kernel gives to outgoing connections.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     for _ in 0..1000 {
         let port = fastrand::u16(15_000..32_000);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {

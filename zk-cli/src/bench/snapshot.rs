@@ -34,7 +34,7 @@ pub struct Impact {
 /// itself. When the server cannot keep up with `rate`, 70 % of what it can do is offered. `None` when no
 /// snapshot was seen in `data_dir`.
 pub fn run(
-    target: Target,
+    target: &Target,
     space: &Space,
     data_dir: &Path,
     rate: f64,

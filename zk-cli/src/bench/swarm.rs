@@ -49,6 +49,15 @@ pub struct Opening {
 impl Swarm {
     /// Opens `count` sessions, [`GENTLE`] at a time.
     pub fn open(server: SocketAddr, count: usize, session_timeout_ms: i32) -> Result<Swarm> {
+        Self::open_spread(|_| server, count, session_timeout_ms)
+    }
+
+    /// The same over several servers: `server` says where a session goes, by its index.
+    pub fn open_spread(
+        server: impl Fn(usize) -> SocketAddr,
+        count: usize,
+        session_timeout_ms: i32,
+    ) -> Result<Swarm> {
         Ok(Self::open_by(server, count, GENTLE, session_timeout_ms)?.0)
     }
 
@@ -58,14 +67,14 @@ impl Swarm {
         count: usize,
         session_timeout_ms: i32,
     ) -> Result<(Swarm, Opening)> {
-        Self::open_by(server, count, count, session_timeout_ms)
+        Self::open_by(|_| server, count, count, session_timeout_ms)
     }
 
     /// Opens `count` sessions, at most `parallel` at a time.
     /// A connection that breaks first (the kernel resets some when the server's backlog overflows) is begun
     /// again. Fails when a session is refused, or when for a minute none is opened.
     fn open_by(
-        server: SocketAddr,
+        server: impl Fn(usize) -> SocketAddr,
         count: usize,
         parallel: usize,
         session_timeout_ms: i32,
@@ -88,7 +97,8 @@ impl Swarm {
             let may_begin = (count - begun.len()).min((opened + parallel).saturating_sub(begun.len()));
             for _ in 0..may_begin.min(CONNECT_BATCH) {
                 begun.push(Instant::now());
-                let conn = swarm.connect(server, begun.len() - 1, session_timeout_ms)?;
+                let index = begun.len() - 1;
+                let conn = swarm.connect(server(index), index, session_timeout_ms)?;
                 swarm.conns.push(conn);
             }
             let wait = if begun.len() < count.min(opened + parallel) {
@@ -124,7 +134,7 @@ impl Swarm {
                 if again > AGAIN_MAX_EACH * count as u64 {
                     return Err(Error::Closed("opening sessions"));
                 }
-                swarm.conns[index] = swarm.connect(server, index, session_timeout_ms)?;
+                swarm.conns[index] = swarm.connect(server(index), index, session_timeout_ms)?;
             }
             if last_opened.elapsed() > PATIENCE {
                 return Err(Error::Timeout { what: "opening sessions", seconds: PATIENCE.as_secs() });

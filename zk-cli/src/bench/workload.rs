@@ -11,13 +11,30 @@ use super::script::{
 use super::space::Space;
 use super::wire::{SLOT_MAX, slot_text};
 
-/// The server under load.
-#[derive(Debug, Clone, Copy)]
+/// The server or the ensemble under load.
+#[derive(Debug, Clone)]
 pub struct Target {
-    /// Where it listens.
+    /// Where it listens. Of an ensemble one member, which also gets what prepares the load.
     pub address: SocketAddr,
-    /// Its process, when its CPU time and memory can be read.
-    pub pid: Option<u32>,
+    /// The other members of an ensemble that take part: connections go to all of them in turn.
+    pub others: Vec<SocketAddr>,
+    /// The processes, when their CPU time and memory can be read.
+    pub pids: Vec<u32>,
+}
+
+impl Target {
+    /// One server.
+    pub fn server(address: SocketAddr, pid: Option<u32>) -> Self {
+        Target { address, others: Vec::new(), pids: pid.into_iter().collect() }
+    }
+
+    /// Where the connection with this index goes.
+    pub fn address_of(&self, index: usize) -> SocketAddr {
+        match index % (1 + self.others.len()) {
+            0 => self.address,
+            other => self.others[other - 1],
+        }
+    }
 }
 
 /// What the connections do.
@@ -83,53 +100,53 @@ impl Bulk {
 }
 
 /// Makes what the workload needs below the space's root, then the load; the sessions end with it.
-pub fn run(target: Target, space: &Space, workload: Workload, load: &Load) -> Result<Outcome> {
+pub fn run(target: &Target, space: &Space, workload: Workload, load: &Load) -> Result<Outcome> {
     let mut outcome = run_open(target, space, workload, load)?;
     outcome.close_sessions();
     Ok(outcome)
 }
 
-fn run_open(target: Target, space: &Space, workload: Workload, load: &Load) -> Result<Outcome> {
-    let Target { address, pid } = target;
+fn run_open(target: &Target, space: &Space, workload: Workload, load: &Load) -> Result<Outcome> {
+    let address = target.address;
     let parents = || space.create_parents(address, "parent", load.connections);
     match workload {
         Workload::Get => {
             space.create_keys(address)?;
-            engine::run(address, load, pid, |index| Get::new(space, index))
+            engine::run(target, load, |index| Get::new(space, index))
         }
         Workload::Exists => {
             space.create_keys(address)?;
-            engine::run(address, load, pid, |index| Exists::new(space, index))
+            engine::run(target, load, |index| Exists::new(space, index))
         }
         Workload::Children(count) => {
             space.create_nodes(address, "child", count, &[])?;
             let parent = format!("{}/child", space.root);
             let names: Arc<[String]> = (0..count).map(slot_text).collect();
-            engine::run(address, load, pid, |_| Children::new(&parent, Arc::clone(&names)))
+            engine::run(target, load, |_| Children::new(&parent, Arc::clone(&names)))
         }
         Workload::Set => {
             space.create_keys(address)?;
-            engine::run(address, load, pid, |index| Set::new(space, index))
+            engine::run(target, load, |index| Set::new(space, index))
         }
         Workload::Mixed(reads) => {
             space.create_keys(address)?;
-            engine::run(address, load, pid, |index| Mixed::new(space, index, reads))
+            engine::run(target, load, |index| Mixed::new(space, index, reads))
         }
         Workload::Create => {
             let parents = parents()?;
-            engine::run(address, load, pid, |index| Create::new(space, parents[index].clone()))
+            engine::run(target, load, |index| Create::new(space, parents[index].clone()))
         }
         Workload::CreateDelete => {
             let parents = parents()?;
-            engine::run(address, load, pid, |index| CreateDelete::new(space, parents[index].clone()))
+            engine::run(target, load, |index| CreateDelete::new(space, parents[index].clone()))
         }
         Workload::Lock => {
             let parents = parents()?;
-            engine::run(address, load, pid, |index| LockCycle::new(parents[index].clone()))
+            engine::run(target, load, |index| LockCycle::new(parents[index].clone()))
         }
         Workload::Multi(count) => {
             space.create_keys(address)?;
-            engine::run(address, load, pid, |index| MultiSet::new(space, index, count))
+            engine::run(target, load, |index| MultiSet::new(space, index, count))
         }
         Workload::Bulk(bulk) => {
             if bulk.nodes() > u64::from(SLOT_MAX) {
@@ -137,7 +154,7 @@ fn run_open(target: Target, space: &Space, workload: Workload, load: &Load) -> R
             }
             space.create_directories(address, bulk.directories)?;
             let connections = load.connections as u32;
-            engine::run(address, load, pid, |index| {
+            engine::run(target, load, |index| {
                 BulkCreate::new(space, bulk.batch, bulk.per_directory, index as u32, connections)
             })
         }

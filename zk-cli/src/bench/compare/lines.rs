@@ -25,6 +25,8 @@ pub enum Want {
 pub enum Unit {
     /// Requests per second of the server's CPU time.
     PerCpuSecond,
+    /// Requests per second.
+    PerSecond,
     /// Microseconds.
     Micros,
     /// Milliseconds.
@@ -55,8 +57,10 @@ impl Unit {
             _ => format!("{v:.3}"),
         };
         match self {
-            Unit::PerCpuSecond if value >= 1000.0 => format!("{} k/s", number(value / 1000.0)),
-            Unit::PerCpuSecond => format!("{}/s", number(value)),
+            Unit::PerCpuSecond | Unit::PerSecond if value >= 1000.0 => {
+                format!("{} k/s", number(value / 1000.0))
+            }
+            Unit::PerCpuSecond | Unit::PerSecond => format!("{}/s", number(value)),
             Unit::Micros if value >= 1000.0 => format!("{} ms", number(value / 1000.0)),
             Unit::Micros => format!("{} µs", number(value)),
             Unit::Millis if value >= 1000.0 => format!("{} s", number(value / 1000.0)),
@@ -155,7 +159,14 @@ const fn less(
     Metric { line, key, title, unit, better: Better::Less, floor, goal }
 }
 
-use Unit::{Bytes, Cores, Count, Megabytes, Micros, Millis, Percent, Seconds, Times};
+/// The rate of a mixed ensemble beside that of a pure one of the reference.
+const fn rate(key: &'static str, title: &'static str, unit: Unit) -> Metric {
+    Metric { line: "E5", key, title, unit, better: Better::More, floor: Ratio(1.0), goal: Nothing }
+}
+
+use Unit::{
+    Bytes, Cores, Count, Megabytes, Micros, Millis, PerCpuSecond, PerSecond, Percent, Seconds, Times,
+};
 use Want::{Nothing, Ratio, Value};
 
 /// All metrics, in the order of the table.
@@ -221,6 +232,22 @@ pub const METRICS: &[Metric] = &[
     ),
     less("P1", "loss", "the same: throughput lost", Percent, Value(20.0), Value(10.0)),
     cpu("B1", "creates", "bulk load, multi of 50 creates, creates per CPU second", 3.0, 6.0),
+    cpu("E1", "set", "ensemble of 3: set, 50 × depth 8, per CPU second of all", 3.0, 6.0),
+    less("E2", "p50", "ensemble of 3: ping-pong set over a follower, p50", Micros, Ratio(0.7), Ratio(0.45)),
+    cpu("E3", "get", "ensemble of 3: get, 50 × depth 8, per CPU second of all", 6.0, 12.0),
+    less(
+        "E4",
+        "gap",
+        "leader killed under load: longest time without a write",
+        Millis,
+        Ratio(1.0),
+        Ratio(0.4),
+    ),
+    less("E4", "gap-fast", "the same at tickTime 500", Millis, Ratio(1.0), Ratio(0.4)),
+    rate("our-follower", "our follower of the reference's leader: set", PerSecond),
+    rate("our-follower-cpu", "the same, per CPU second of all", PerCpuSecond),
+    rate("our-leader", "our leader of the reference's followers: set", PerSecond),
+    rate("our-leader-cpu", "the same, per CPU second of all", PerCpuSecond),
     less("Q1", "faults", "errors and wrong answers in all of the above", Count, Value(0.0), Value(0.0)),
 ];
 

@@ -127,15 +127,15 @@ fn open_loop(turn: &mut Turn<'_>, key: &'static str, workload: Workload) -> Resu
 
 fn connect_storm(turn: &mut Turn<'_>) -> Result<()> {
     let Scale { warmup, duration, .. } = turn.scale();
-    let target = turn.server.target();
-    let outcome = storm::run(target.address, CONNECTIONS, warmup, duration, SESSION_TIMEOUT_MS, target.pid)?;
+    let (address, pid) = (turn.server.address(), turn.server.pid());
+    let outcome = storm::run(address, CONNECTIONS, warmup, duration, SESSION_TIMEOUT_MS, pid)?;
     turn.add_faults(&outcome.faults);
     turn.record("S1", "visits", per_cpu_second(&outcome)?, detail(&outcome))
 }
 
 fn open_at_once(turn: &mut Turn<'_>) -> Result<()> {
     let count = turn.scale().sessions;
-    let (swarm, opening) = Swarm::open_at_once(turn.server.target().address, count, SESSION_TIMEOUT_MS)?;
+    let (swarm, opening) = Swarm::open_at_once(turn.server.address(), count, SESSION_TIMEOUT_MS)?;
     swarm.close();
     let summary = opening.latencies.summary();
     let detail = json!({ "sessions": count, "seconds": opening.elapsed.as_secs_f64(), "again": opening.again, "open": summary });
@@ -144,7 +144,7 @@ fn open_at_once(turn: &mut Turn<'_>) -> Result<()> {
 
 fn fan_out(turn: &mut Turn<'_>) -> Result<()> {
     let Scale { watchers, fanout_rounds, .. } = turn.scale();
-    let address = turn.server.target().address;
+    let address = turn.server.address();
     let space = Space::new("/bench/fan-out", 1, 100);
     for (watchers, key) in watchers.into_iter().zip(["ack-1000", "ack-5000"]) {
         let fanout = fanout::run(address, &space, watchers, fanout_rounds, SESSION_TIMEOUT_MS)?;
@@ -168,7 +168,7 @@ fn bulk_load(turn: &mut Turn<'_>) -> Result<()> {
         let bulk = Bulk::of(nodes);
         let space = Space::new(format!("/{name}"), 0, 100);
         let load = bulk.load(SESSION_TIMEOUT_MS);
-        let outcome = workload::run(turn.server.target(), &space, Workload::Bulk(bulk), &load)?;
+        let outcome = workload::run(&turn.server.target(), &space, Workload::Bulk(bulk), &load)?;
         turn.add_faults(&outcome.faults);
         if name == "bulk" {
             let creates = per_cpu_second(&outcome)? * f64::from(bulk.batch);

@@ -18,7 +18,7 @@ const MEGABYTE: f64 = 1_000_000.0;
 pub fn idle_sessions(turn: &mut Turn<'_>) -> Result<()> {
     const INTERVAL: Duration = Duration::from_secs(4);
     turn.server.start()?;
-    let (address, pid) = (turn.server.target().address, turn.server.target().pid);
+    let (address, pid) = (turn.server.address(), turn.server.pid());
     let Scale { sessions, idle, .. } = turn.scale();
     let timeout_ms = 3 * INTERVAL.as_millis() as i32;
     // What the first sessions make a server load and allocate is not the price of a session.
@@ -46,7 +46,7 @@ pub fn idle_sessions(turn: &mut Turn<'_>) -> Result<()> {
 pub fn many_sessions(turn: &mut Turn<'_>) -> Result<()> {
     const INTERVAL: Duration = Duration::from_secs(10);
     turn.server.start()?;
-    let (address, pid) = (turn.server.target().address, turn.server.target().pid);
+    let (address, pid) = (turn.server.address(), turn.server.pid());
     let Scale { sessions_many, idle, .. } = turn.scale();
     let sessions = hold::sessions_possible(sessions_many);
     let empty = turn.server.memory()?.rss;
@@ -77,7 +77,7 @@ pub fn many_sessions(turn: &mut Turn<'_>) -> Result<()> {
 /// F3.
 pub fn watches(turn: &mut Turn<'_>) -> Result<()> {
     turn.server.start()?;
-    let address = turn.server.target().address;
+    let address = turn.server.address();
     let (sessions, keys) = turn.scale().watching;
     let space = Space::new("/bench", keys, 100);
     space.create_keys(address)?;
@@ -96,7 +96,7 @@ fn fill(turn: &mut Turn<'_>, nodes: u32) -> Result<u64> {
     let bulk = Bulk::of(nodes);
     let space = Space::new("/bench", 0, 100);
     let load = bulk.load(SESSION_TIMEOUT_MS);
-    let outcome = workload::run(turn.server.target(), &space, Workload::Bulk(bulk), &load)?;
+    let outcome = workload::run(&turn.server.target(), &space, Workload::Bulk(bulk), &load)?;
     turn.add_faults(&outcome.faults);
     Ok(bulk.nodes())
 }
@@ -146,7 +146,7 @@ fn snapshot_under_load(turn: &mut Turn<'_>) -> Result<()> {
     let space = Space::new("/bench/snapshot", 1000, 1024);
     let (target, data_dir) = (turn.server.target(), turn.server.data_dir());
     let duration = turn.scale().snapshot_load;
-    let impact = snapshot::run(target, &space, &data_dir, RATE, duration, SESSION_TIMEOUT_MS)?;
+    let impact = snapshot::run(&target, &space, &data_dir, RATE, duration, SESSION_TIMEOUT_MS)?;
     let Some(impact) = impact else {
         return Err(Error::Usage("no snapshot was taken while the load lasted".into()));
     };
