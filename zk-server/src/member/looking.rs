@@ -125,6 +125,9 @@ impl Member {
             (Dial::Election(to), Err(error)) => {
                 tracing::debug!(server = %to, %error, "cannot reach the election port");
                 self.connections.dial_failed(to);
+                let mut out = Vec::new();
+                self.election.unreachable(now.mono_ms, to, &mut out);
+                self.run_election(now, out, shell);
             }
             (Dial::Leader(leader), result) => match &mut self.phase {
                 Phase::Learning(learner) if learner.leader() == leader => {

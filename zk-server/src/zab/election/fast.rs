@@ -1,8 +1,10 @@
 //! Fast leader election, as Apache's servers do it.
 //!
 //! Every server proposes itself and tells all voters. Who hears of a better candidate proposes that one and tells
-//! all. When the votes of a quorum are equal, and no better one comes for a moment, the search is over. Rounds
-//! keep votes of different searches apart; a server in an older round joins the newer one.
+//! all. When the votes of a quorum are equal, and no better one comes for a moment, the search is over. There is no
+//! need for that moment when all others have voted the same or cannot be connected to: a leader that was killed
+//! costs its followers no time. Rounds keep votes of different searches apart; a server in an older round joins the
+//! newer one.
 //!
 //! Those that already have a leader answer with it. They joined it in different rounds, so their reports are
 //! counted separately.
@@ -24,6 +26,8 @@ pub(super) struct FastElection {
     received: BTreeMap<ServerId, Report>,
     /// Reports of servers that have a leader, of any round.
     established: BTreeMap<ServerId, Report>,
+    /// Servers that cannot be connected to, so that no vote of theirs is under way.
+    absent: BTreeSet<ServerId>,
     /// A quorum backs the proposal: the moment at which that becomes the decision.
     final_at_ms: Option<u64>,
     /// When the proposal is told again.
@@ -36,6 +40,7 @@ impl FastElection {
         FastElection {
             received: BTreeMap::new(),
             established: BTreeMap::new(),
+            absent: BTreeSet::new(),
             final_at_ms: None,
             resend_at_ms: 0,
             interval_ms: 0,
@@ -48,6 +53,7 @@ impl FastElection {
         m.round = m.round.saturating_add(1);
         self.received.clear();
         self.established.clear();
+        self.absent.clear();
         self.interval_ms = m.options.notification_interval_min_ms;
         self.propose(m, now_ms, m.initial_vote(), out);
         self.judge(m, now_ms, out);
@@ -73,6 +79,12 @@ impl FastElection {
         self.resend_at_ms = now_ms + self.interval_ms;
     }
 
+    /// A server could not be connected to.
+    pub fn unreachable(&mut self, m: &mut Member, now_ms: u64, server: ServerId, out: &mut Vec<Output>) {
+        self.absent.insert(server);
+        self.judge(m, now_ms, out);
+    }
+
     /// The receive path of every state.
     pub fn notification(
         &mut self,
@@ -83,6 +95,7 @@ impl FastElection {
         delayed: bool,
         out: &mut Vec<Output>,
     ) {
+        self.absent.remove(&from);
         if !m.electorate.is_voter(from) {
             if m.may_answer_outsider(now_ms, from) {
                 m.tell(from, m.round, out);
@@ -178,8 +191,10 @@ impl FastElection {
         let backers: BTreeSet<ServerId> = backers.map(|(server, _)| *server).collect();
         if !m.electorate.is_quorum(&backers) {
             self.final_at_ms = None;
-        } else if backers.is_superset(&m.electorate.voters()) {
-            // All agree, so no better vote can come.
+        } else if (m.electorate.voters().iter())
+            .all(|voter| backers.contains(voter) || self.absent.contains(voter))
+        {
+            // All that can speak agree, so no better vote can come.
             m.decide(m.vote, out);
         } else if self.final_at_ms.is_none() {
             self.final_at_ms = Some(now_ms + m.options.finalize_wait_ms);

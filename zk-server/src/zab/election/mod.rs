@@ -184,6 +184,16 @@ impl Election {
         }
     }
 
+    /// A server could not be connected to, see [`ConnTable::dial_failed`].
+    pub fn unreachable(&mut self, now_ms: u64, server: ServerId, out: &mut Vec<Output>) {
+        if self.looking()
+            && self.delayed_until_ms.is_none()
+            && let Machine::Fast(fast) = &mut self.machine
+        {
+            fast.unreachable(&mut self.member, now_ms, server, out);
+        }
+    }
+
     /// Time has passed; call it at [`next_deadline_ms`](Self::next_deadline_ms) or more often.
     pub fn tick(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         if !self.looking() {

@@ -79,6 +79,12 @@ impl Scene {
         out
     }
 
+    pub fn miss(&mut self, server: i64) -> String {
+        let mut out = Vec::new();
+        self.election.unreachable(self.now_ms, ServerId(server), &mut out);
+        show(&out)
+    }
+
     /// Lets time pass, from deadline to deadline.
     pub fn pass(&mut self, ms: u64) -> String {
         let until_ms = self.now_ms + ms;

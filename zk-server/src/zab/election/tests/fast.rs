@@ -67,6 +67,33 @@ fn unanimous_voters_need_not_wait() {
 }
 
 #[test]
+fn nobody_waits_for_a_server_that_cannot_be_reached() {
+    let mut scene = Scene::new(2, ensemble(3, 0));
+    assert_eq!(scene.miss(3), "", "not looking yet");
+    scene.look(0, 0);
+    assert_eq!(scene.miss(3), "", "no quorum yet");
+    assert_eq!(scene.hear(1, looking(1, 2, 0, 0)), "decided: leading 2");
+
+    let mut scene = Scene::new(2, ensemble(5, 0));
+    scene.look(0, 0);
+    scene.miss(5);
+    scene.hear(1, looking(1, 2, 0, 0));
+    assert_eq!(scene.hear(3, looking(1, 2, 0, 0)), "", "server 4 may know more");
+    assert_eq!(scene.miss(4), "decided: leading 2");
+}
+
+#[test]
+fn a_server_that_is_back_is_waited_for() {
+    let mut scene = Scene::new(2, ensemble(3, 0));
+    scene.look(0, 0);
+    scene.miss(3);
+    // An old vote, but it lives.
+    scene.hear(3, looking(0, 3, 0, 0));
+    assert_eq!(scene.hear(1, looking(1, 2, 0, 0)), "");
+    assert_eq!(scene.pass(200), "decided: leading 2");
+}
+
+#[test]
 fn the_only_voter_leads_at_once() {
     assert_eq!(Scene::new(1, ensemble(1, 1)).look(0, 0), "decided: leading 1");
 }

@@ -254,7 +254,13 @@ impl World {
                 self.nodes.get_mut(&from).expect("a node").table.dialed(near, to, remote, &mut out);
                 self.act_conns(from, out);
             }
-            Event::DialFailed(from, to) => self.nodes.get_mut(&from).expect("a node").table.dial_failed(to),
+            Event::DialFailed(from, to) => {
+                let node = self.nodes.get_mut(&from).expect("a node");
+                node.table.dial_failed(to);
+                let mut out = Vec::new();
+                node.election.unreachable(self.now_ms, to, &mut out);
+                self.act(from, out);
+            }
             Event::Bytes(conn, bytes) => {
                 let Some((id, _)) = self.ends.get(&conn).copied() else { return };
                 let mut out = Vec::new();
