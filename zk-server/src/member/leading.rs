@@ -1,13 +1,32 @@
 //! Carries out what [`Leader`](crate::zab::leader::Leader) decides.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::{DiskOp, Member, MemberShell, Next, Now, PeerConn, Phase, Serving};
-use crate::auth::ConnAuth;
+use crate::auth::{ConnAuth, Identity};
 use crate::replica::Upstream;
 use crate::replica::ensemble::RemoteRequest;
 use crate::zab::leader::{Output, StepDownReason};
 use crate::zab::wire::QuorumPacket;
+
+/// Identities of clients of other servers as this server understands them: each request brings them along, and
+/// they are mostly the same.
+#[derive(Debug, Default)]
+pub(super) struct RemoteAuth {
+    known: HashMap<Vec<Identity>, ConnAuth>,
+}
+
+impl RemoteAuth {
+    /// More are not kept.
+    const KNOWN_MAX: usize = 256;
+
+    fn of(&mut self, identities: Vec<Identity>) -> &ConnAuth {
+        if self.known.len() >= Self::KNOWN_MAX && !self.known.contains_key(&identities) {
+            self.known.clear();
+        }
+        self.known.entry(identities).or_insert_with_key(|identities| ConnAuth::from_peer(identities))
+    }
+}
 
 impl Member {
     pub(super) fn lead_packets(
@@ -108,8 +127,8 @@ impl Member {
                     }
                 }
                 Output::Request { sid, session, cxid, op, body, auth, .. } => {
-                    let auth = ConnAuth::from_peer(&auth);
-                    let request = RemoteRequest { from: sid, session, cxid, op, body: &body, auth: &auth };
+                    let auth = self.remote_auth.of(auth);
+                    let request = RemoteRequest { from: sid, session, cxid, op, body: &body, auth };
                     self.replica.remote_request(now, &request);
                 }
                 Output::Touch { sessions, .. } => {

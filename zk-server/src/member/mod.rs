@@ -198,6 +198,8 @@ pub struct Member {
     durable: Zxid,
     /// The history on the disk is damaged: no vote, until a leader's has taken its place.
     damaged: bool,
+    /// What requests of other servers' clients are allowed to do.
+    remote_auth: leading::RemoteAuth,
     /// What a learner has to know of the attempts before it.
     memory: Memory,
     /// Connections of the quorum port, both ways.
@@ -244,6 +246,7 @@ impl Member {
             noted: mark.min(last),
             durable: last,
             damaged,
+            remote_auth: Default::default(),
             memory: Memory { ask_snapshot: damaged, ..Memory::default() },
             quorum: BTreeMap::new(),
             received: None,

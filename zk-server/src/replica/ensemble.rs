@@ -469,6 +469,19 @@ impl Replica {
         code: ErrorCode,
         body: &[u8],
     ) {
+        if let What::Write { session, cxid, close } = what
+            && let Some(then) = self.waiting.leave_first(conn, &what)
+        {
+            self.reply(conn, cxid, zxid, code, body, close);
+            // The last answer that this connection gets.
+            if code == ErrorCode::SESSION_MOVED {
+                self.letter(conn, Letter::Close { conn, session });
+            }
+            for deferred in then {
+                self.resolve(tree, deferred);
+            }
+            return;
+        }
         let mut answer = Vec::new();
         match &what {
             What::Write { cxid, .. } => encode_reply(&mut answer, *cxid, zxid, code, body),

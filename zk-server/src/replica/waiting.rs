@@ -94,6 +94,21 @@ impl WaitingRequests {
         done
     }
 
+    /// The answer to `what` is known, and it is the only one that may be sent now: the common case, in which
+    /// nothing has to be kept. Returns what stood behind it; `None` calls for [`WaitingRequests::answer`].
+    pub fn leave_first(&mut self, conn: ConnId, what: &What) -> Option<Vec<Deferred>> {
+        let queue = self.conns.get_mut(&conn)?;
+        let first = queue.front().is_some_and(|first| first.answer.is_none() && first.what == *what);
+        if !first || queue.get(1).is_some_and(|second| second.answer.is_some()) {
+            return None;
+        }
+        let then = queue.pop_front().map(|first| first.then);
+        if queue.is_empty() {
+            self.conns.remove(&conn);
+        }
+        then
+    }
+
     /// Nobody waits any more. Returns what stood behind the requests.
     pub fn clear(&mut self) -> Vec<Deferred> {
         let queues = std::mem::take(&mut self.conns).into_values();
@@ -116,6 +131,24 @@ mod tests {
         assert!(waiting.answer(conn, &write, vec![2]).is_empty(), "the sync comes first");
         let done: Vec<_> = waiting.answer(conn, &sync, vec![1]).into_iter().map(|d| d.answer).collect();
         assert_eq!(done, [vec![1], vec![2]]);
+        assert!(!waiting.has(conn));
+    }
+
+    #[test]
+    fn only_the_oldest_leaves_at_once_and_only_alone() {
+        let mut waiting = WaitingRequests::default();
+        let conn = ConnId(1);
+        let [first, second, third] =
+            [1, 2, 3].map(|cxid| What::Write { session: SessionId(5), cxid, close: false });
+        for what in [&first, &second, &third] {
+            waiting.push(conn, what.clone());
+        }
+        assert!(waiting.leave_first(conn, &second).is_none(), "the first one comes before it");
+        assert!(waiting.leave_first(conn, &first).is_some());
+        assert!(waiting.answer(conn, &third, vec![3]).is_empty());
+        assert!(waiting.leave_first(conn, &second).is_none(), "the third one leaves with it");
+        let done: Vec<_> = waiting.answer(conn, &second, vec![2]).into_iter().map(|d| d.answer).collect();
+        assert_eq!(done, [vec![2], vec![3]]);
         assert!(!waiting.has(conn));
     }
 }
