@@ -35,7 +35,11 @@ impl Config {
         let bytes = read_bounded(path)
             .and_then(|bytes| bytes.ok_or_else(|| io::ErrorKind::NotFound.into()))
             .map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        Config::from_bytes(path, &bytes, overrides, strict, &read_bounded)
+        let (mut config, warnings) = Config::from_bytes(path, &bytes, overrides, strict, &read_bounded)?;
+        if let Some(quorum) = &mut config.quorum {
+            quorum.config_file = Some(path.to_owned());
+        }
+        Ok((config, warnings))
     }
 
     /// The same as [`Config::load`] for a file that is already in memory. `path` is used in

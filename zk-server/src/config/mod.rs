@@ -36,6 +36,7 @@ mod load;
 mod overrides;
 pub mod properties;
 mod quorum;
+pub(crate) mod rewrite;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use super::settings::{Settings, narrow};
 
@@ -238,6 +239,8 @@ pub struct QuorumConfig {
     pub reconfig_enabled: bool,
     /// `dynamicConfigFile`: where the membership was read from, if not from the main file.
     pub dynamic_config_file: Option<String>,
+    /// The main file, which reconfigurations change. `None` if the configuration is not from a file.
+    pub config_file: Option<PathBuf>,
     /// `initLimit`: time for a learner to connect and synchronise, in ticks.
     pub init_limit_ticks: u32,
     /// `syncLimit`: longest silence between leader and learner, in ticks.
@@ -325,6 +328,7 @@ impl QuorumConfig {
             standalone_enabled: s.bool("standaloneEnabled"),
             reconfig_enabled: s.bool("reconfigEnabled"),
             dynamic_config_file: s.text("dynamicConfigFile"),
+            config_file: None,
             init_limit_ticks,
             sync_limit_ticks,
             connect_to_learner_master_limit_ticks: or(s.u32("connectToLearnerMasterLimit"), init_limit_ticks),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zk_proto::Zxid;
 
-use super::{DiskDone, DiskOp, Recovered};
+use super::{ConfigFiles, DiskDone, DiskOp, Recovered};
 use crate::replica::Shared;
 use crate::storage::member::{CannotTruncate, EpochError, MemberStore, TruncateError};
 use crate::storage::{
@@ -12,6 +12,7 @@ use crate::storage::{
 };
 use crate::tree::{SnapshotPin, Tree, TreeLoader};
 use crate::tree_file::write_pinned;
+use crate::zab::ensemble::Ensemble;
 
 /// Why a disk operation has failed. The process must end: what is on the disk is known again only after a start.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,8 @@ pub struct DiskOwner {
     seed: u64,
     /// The history on the disk is damaged, until another one is installed.
     damaged: bool,
+    /// Where configurations of the ensemble are kept.
+    configs: Option<ConfigFiles>,
 }
 
 /// What was found on a member's disk.
@@ -106,7 +109,28 @@ impl DiskOwner {
         seed: u64,
         damaged: bool,
     ) -> Self {
-        DiskOwner { dirs, store, recovery, log, shared, digest, seed, damaged }
+        DiskOwner { dirs, store, recovery, log, shared, digest, seed, damaged, configs: None }
+    }
+
+    /// Keeps configurations of the ensemble in these files, too.
+    pub fn with_configs(self, configs: ConfigFiles) -> Self {
+        DiskOwner { configs: Some(configs), ..self }
+    }
+
+    /// A failure is no reason to stop: the log has the configuration.
+    fn write_config(&mut self, ensemble: &Ensemble, in_force: bool) {
+        let Some(configs) = &mut self.configs else { return };
+        let written = match in_force {
+            true => configs.write_in_force(ensemble),
+            false => configs.write_next(ensemble),
+        };
+        match written {
+            Ok(()) if in_force => {
+                tracing::info!(version = %format!("{:x}", ensemble.version), "configuration kept")
+            }
+            Ok(()) => {}
+            Err(error) => tracing::error!(%error, "cannot keep the configuration of the ensemble in a file"),
+        }
     }
 
     /// Runs one operation while nobody else writes; returns the log to go on with, and the answer.
@@ -152,7 +176,10 @@ impl DiskOwner {
                 self.store.note_committed(zxid.min(log.last()))?;
                 return Ok((log, None));
             }
-            DiskOp::WriteConfig { .. } => return Ok((log, None)),
+            DiskOp::WriteConfig { ensemble, in_force } => {
+                self.write_config(&ensemble, in_force);
+                return Ok((log, None));
+            }
         };
         Ok((log, Some(done)))
     }

@@ -2,12 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use zk_proto::OpCode;
+
 use super::{DiskOp, Member, MemberShell, Next, Now, PeerConn, Phase, Serving};
 use crate::auth::{ConnAuth, Identity};
 use crate::replica::Upstream;
 use crate::replica::ensemble::RemoteRequest;
+use crate::zab::Proposal;
 use crate::zab::leader::{Output, StepDownReason};
-use crate::zab::wire::QuorumPacket;
+use crate::zab::wire::{QuorumPacket, kind};
 
 /// Identities of clients of other servers as this server understands them: each request brings them along, and
 /// they are mostly the same.
@@ -37,6 +40,7 @@ impl Member {
         shell: &mut dyn MemberShell,
     ) {
         for packet in packets {
+            self.look_ahead(packet.kind == kind::REQUEST && op_of(&packet) == Some(OpCode::Reconfig));
             let Phase::Leading(leader) = &mut self.phase else { return };
             let mut out = Vec::new();
             leader.packet(now.mono_ms, conn, packet, &self.history, &mut out);
@@ -54,13 +58,16 @@ impl Member {
             match wanted {
                 Upstream::Proposed(proposals) => {
                     for proposal in &proposals {
-                        let bytes = Some(proposal.payload.len() as u64);
-                        let [last, min, max] = &mut self.proposal_bytes;
-                        (*last, *min, *max) =
-                            (bytes, min.map_or(bytes, |_| (*min).min(bytes)), (*max).max(bytes));
+                        note_size(&mut self.proposal_bytes, proposal);
                         self.history.push(proposal.clone());
                     }
                     leader.propose(now.mono_ms, &proposals, &mut out);
+                }
+                Upstream::Reconfigured { proposal, ensemble } => {
+                    tracing::info!(zxid = %proposal.zxid, "proposing another configuration of the ensemble");
+                    note_size(&mut self.proposal_bytes, &proposal);
+                    self.history.push(proposal.clone());
+                    leader.propose_reconfig(now.mono_ms, &proposal, ensemble, &mut out);
                 }
                 Upstream::EpochUsedUp => leader.step_down(StepDownReason::RollOver, &mut out),
                 Upstream::Sync => {
@@ -143,16 +150,42 @@ impl Member {
                 Output::SyncDone(_) => self.replica.sync_done(shell),
                 Output::ConfigSeen(ensemble) => self.config_seen(now, ensemble, shell),
                 Output::Activate { ensemble, designated, .. } => {
+                    self.successor = None;
                     if designated != self.options.me {
                         tracing::info!(leader = %designated, "another server was designated to lead");
+                        self.successor = Some(designated);
                     }
                     self.config_in_force(now, ensemble, shell);
                 }
                 Output::StepDown(reason) => {
                     tracing::warn!(%reason, "leading ends");
-                    self.stop(Next::Look, false, self.memory, shell);
+                    let successor = self.successor.take().filter(|_| reason == StepDownReason::NotDesignated);
+                    let next = successor.map(|leader| Next::Become(self.learning_state(), leader));
+                    self.stop(next.unwrap_or(Next::Look), false, self.memory, shell);
                 }
             }
         }
     }
+
+    /// Before something that may ask for a reconfiguration: PREPARE has to know what there is.
+    pub(super) fn look_ahead(&mut self, reconfig: bool) {
+        if let Phase::Leading(leader) = &self.phase
+            && reconfig
+        {
+            self.replica.set_reconfig_view(leader.reconfig_view());
+        }
+    }
+}
+
+/// Last, smallest and largest proposal.
+fn note_size([last, min, max]: &mut [Option<u64>; 3], proposal: &Proposal) {
+    let bytes = Some(proposal.payload.len() as u64);
+    (*last, *min, *max) = (bytes, min.map_or(bytes, |_| (*min).min(bytes)), (*max).max(bytes));
+}
+
+/// What a learner's client asks for.
+fn op_of(request: &QuorumPacket) -> Option<OpCode> {
+    const OP: usize = 12;
+    let bytes = request.data.as_ref()?.get(OP..)?.first_chunk()?;
+    OpCode::from_i32(i32::from_be_bytes(*bytes))
 }

@@ -3,9 +3,9 @@
 use super::{Dial, DiskOp, Member, MemberShell, Next, Now, PeerConn, Phase, Serving, is_serving};
 use crate::replica::Upstream;
 use crate::tree::Tree;
+use crate::zab::Proposal;
 use crate::zab::learner::{Ended, Forward, Output};
 use crate::zab::wire::{QuorumPacket, ToLearner};
-use crate::zab::{PeerState, Proposal};
 
 impl Member {
     pub(super) fn packets(
@@ -74,7 +74,10 @@ impl Member {
                 Upstream::Revalidate { session, timeout_ms } => {
                     learner.revalidate(session, timeout_ms, &mut out);
                 }
-                Upstream::Proposed(_) | Upstream::EpochUsedUp | Upstream::Sync => {}
+                Upstream::Proposed(_)
+                | Upstream::Reconfigured { .. }
+                | Upstream::EpochUsedUp
+                | Upstream::Sync => {}
             }
         }
         self.run_learner(now, out, shell);
@@ -145,6 +148,7 @@ impl Member {
                     self.flush_learned(shell);
                     self.committed_up_to(committed, shell);
                     self.election.refresh(epoch);
+                    self.forget_undecided_config(now, shell);
                     self.replica.serve_as_learner(epoch);
                     self.serve(Serving::Yes, shell);
                 }
@@ -172,11 +176,9 @@ impl Member {
         let Phase::Learning(learner) = &self.phase else { return };
         let leader = learner.leader();
         tracing::warn!(reason = %ended.reason, %leader, "following ends");
-        let observing = self.committed.peer_type(self.options.me) == Some(crate::zab::PeerType::Observer);
-        let following = if observing { PeerState::Observing } else { PeerState::Following };
         let next = match ended.next {
             Some((state, leader)) => Next::Become(state, leader),
-            None if ended.redial => Next::Become(following, leader),
+            None if ended.redial => Next::Become(self.learning_state(), leader),
             None => Next::Look,
         };
         self.stop(next, ended.rebuild, ended.memory, shell);

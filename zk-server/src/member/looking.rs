@@ -203,6 +203,7 @@ impl Member {
             }
             PeerState::Following | PeerState::Observing => {
                 self.replica.begin_learning();
+                self.confirmed_last_seen = false;
                 let mut out = Vec::new();
                 let start = learner::Start {
                     me: self.options.me,
@@ -219,6 +220,14 @@ impl Member {
                 self.phase = Phase::Learning(Box::new(learner));
                 self.run_learner(now, out, shell);
             }
+        }
+    }
+
+    /// What this server is when another one leads.
+    pub(super) fn learning_state(&self) -> PeerState {
+        match self.committed.peer_type(self.options.me) {
+            Some(PeerType::Observer) => PeerState::Observing,
+            _ => PeerState::Following,
         }
     }
 
@@ -333,10 +342,17 @@ impl Member {
         if ensemble.version < self.committed.version {
             return;
         }
-        self.committed = ensemble;
+        let before = std::mem::replace(&mut self.committed, ensemble);
+        let spec = |ensemble: &Ensemble| ensemble.membership.servers.get(&self.options.me).cloned();
+        if let (Some(from), Some(to)) = (spec(&before), spec(&self.committed))
+            && from != to
+        {
+            shell.moved(&from, &to);
+        }
         if self.last_seen.as_ref().is_some_and(|seen| seen.version <= self.committed.version) {
             self.last_seen = None;
         }
+        self.write_config_node(now.wall_ms);
         shell.disk(DiskOp::WriteConfig { ensemble: self.committed.clone(), in_force: true });
         self.configs_changed(now, shell);
     }
@@ -348,6 +364,18 @@ impl Member {
         }
         shell.disk(DiskOp::WriteConfig { ensemble: ensemble.clone(), in_force: false });
         self.last_seen = Some(ensemble);
+        self.confirmed_last_seen = true;
+        self.configs_changed(now, shell);
+    }
+
+    /// The leader's history has taken the place of the own one: a configuration that was proposed in the own one and
+    /// that the leader does not know was never decided, and will not be.
+    pub(super) fn forget_undecided_config(&mut self, now: Now, shell: &mut dyn MemberShell) {
+        if self.confirmed_last_seen || self.last_seen.take().is_none() {
+            return;
+        }
+        // In its place, so that the next start does not find it.
+        shell.disk(DiskOp::WriteConfig { ensemble: self.committed.clone(), in_force: false });
         self.configs_changed(now, shell);
     }
 

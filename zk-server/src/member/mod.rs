@@ -9,6 +9,7 @@
 //! | `leading` | carries out what [`Leader`] decides |
 //! | `learning` | carries out what [`Learner`] decides |
 //! | `shell` | the world around: disk operations, connections, clients |
+//! | `config_files` | where configurations of the ensemble are kept |
 //! | `disk` | carries out disk operations, wherever they run |
 //! | `status` | what operators see |
 //!
@@ -16,6 +17,7 @@
 //! tree is what a crash at this moment would recover, and that is what votes and acknowledgements speak of. Only
 //! then the search for a leader begins. A tree that may hold anything else is rebuilt from the disk.
 
+mod config_files;
 mod disk;
 mod leading;
 mod learning;
@@ -27,8 +29,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use zk_proto::Zxid;
+use zk_proto::{OpCode, Zxid};
 
+pub use self::config_files::{ConfigFiles, Found, starting_ensembles};
 pub use self::disk::{DiskError, DiskOwner, Opened};
 pub use self::shell::{Dial, DiskDone, DiskOp, MemberShell, PeerPort, Serving};
 pub use self::status::MemberStatus;
@@ -216,6 +219,10 @@ pub struct Member {
     active_since_ms: Option<u64>,
     /// Last, smallest and largest proposal of this term.
     proposal_bytes: [Option<u64>; 3],
+    /// The newer configuration was proposed or told by the leader that is followed now.
+    confirmed_last_seen: bool,
+    /// Who leads when this server, which a reconfiguration does not let lead on, has stepped down.
+    successor: Option<ServerId>,
 }
 
 impl Member {
@@ -256,6 +263,8 @@ impl Member {
             next_replica_tick_ms: 0,
             active_since_ms: None,
             proposal_bytes: [None; 3],
+            confirmed_last_seen: false,
+            successor: None,
             replica,
             options,
         };
@@ -331,6 +340,9 @@ impl Member {
             _ => None,
         };
         let tick = matches!(input, ReplicaInput::Tick);
+        if let ReplicaInput::Submit(submission) = &input {
+            self.look_ahead(submission.asks_for(OpCode::Reconfig));
+        }
         // Elections need a finer clock than sessions.
         if !tick || now.mono_ms >= self.next_replica_tick_ms {
             self.replica.step(now, input, shell);
@@ -434,9 +446,15 @@ impl Member {
         right
     }
 
-    /// Shows the configuration in force to clients, in the node that Apache keeps for it.
+    /// Shows the configuration in force to clients, in the node that Apache keeps for it, unless a transaction of
+    /// the tree's history has done so or will do so.
     fn write_config_node(&mut self, wall_ms: i64) {
-        self.replica.set_config(&self.committed.to_text(), self.committed.version, wall_ms);
+        let version = self.committed.version;
+        let of_history = Zxid(version).counter() != 0 && Zxid(version) > self.replica.last_zxid();
+        let outdated = self.options.leader.reconfig_enabled && self.replica.config_version() > version;
+        if !of_history && !outdated {
+            self.replica.set_config(&self.committed.to_text(), version, wall_ms);
+        }
     }
 
     /// Takes over what was recovered from disk.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zk_proto::Zxid;
 
 use super::Recovered;
-use crate::config::HostPort;
+use crate::config::{HostPort, ServerSpec};
 use crate::replica::messages::Shell;
 use crate::storage::member::{Broken, CannotTruncate};
 use crate::tree::SnapshotPin;
@@ -138,6 +138,10 @@ pub trait MemberShell: Shell {
     fn listen(&mut self, open: bool);
     /// Stops or resumes reading a connection.
     fn pause(&mut self, conn: PeerConn, paused: bool);
+    /// A reconfiguration gives this server other addresses. Until it leads or is dialed anew, nobody needs them.
+    fn moved(&mut self, from: &ServerSpec, to: &ServerSpec) {
+        let _ = (from, to);
+    }
     /// Says which clients are served from now on. Those that are connected are closed, unless it is all.
     fn serve(&mut self, serving: Serving);
 }

@@ -5,8 +5,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::io_thread::LISTENER;
 use super::limits::ACCEPTS_PER_ROUND;
 use super::peers::Refused;
 use super::{Command, IoThread};
@@ -53,6 +55,15 @@ pub(crate) fn bind(
     Err(failed(error))
 }
 
+/// Opens the client port, watched by a poller.
+fn open(host: &str, port: u16, backlog: u32, registry: &Registry) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = bind(Some(host), port, backlog).map_err(|error| error.source)?;
+    let mut listener = TcpListener::from_std(listener);
+    registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
 /// Opens a port on one address; with `dual_stack`, an IPv6 one takes IPv4 connections as well.
 pub(super) fn listen(
     address: SocketAddr,
@@ -73,7 +84,8 @@ pub(super) fn listen(
 /// The listener of the thread that accepts.
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    pub(super) listener: TcpListener,
+    /// `None` when the port could not be opened again after a reconfiguration.
+    pub(super) listener: Option<TcpListener>,
     /// More connections wait, as far as is known.
     pub(super) ready: bool,
     /// No accept before this time (monotonic ms).
@@ -85,7 +97,7 @@ pub(super) struct Acceptor {
 impl Acceptor {
     pub(super) fn new(listener: std::net::TcpListener) -> Self {
         Acceptor {
-            listener: TcpListener::from_std(listener),
+            listener: Some(TcpListener::from_std(listener)),
             ready: false,
             not_before_ms: 0,
             next: 0,
@@ -95,6 +107,24 @@ impl Acceptor {
 }
 
 impl IoThread<'_> {
+    /// Accepts at another address, and at the old one no more. Connections stay.
+    pub(super) fn listen_at(&mut self, host: &str, port: u16, backlog: u32) {
+        let Some(acceptor) = &mut self.acceptor else { return };
+        if self.net.address.lock().port() == port {
+            // The old one is in the way: all interfaces in place of one, or the other way round.
+            acceptor.listener = None;
+        }
+        match open(host, port, backlog, self.poll.registry()) {
+            Ok((listener, address)) => {
+                tracing::info!(%address, "clients connect at another address from now on");
+                acceptor.listener = Some(listener);
+                acceptor.ready = true;
+                *self.net.address.lock() = address;
+            }
+            Err(error) => tracing::error!(host, port, %error, "cannot open the new client port"),
+        }
+    }
+
     /// Accepts some of the connections that wait.
     pub(super) fn accept(&mut self) {
         let now_ms = self.now_ms;
@@ -103,7 +133,8 @@ impl IoThread<'_> {
         };
         let mut accepted = Vec::new();
         while accepted.len() < ACCEPTS_PER_ROUND {
-            match acceptor.listener.accept() {
+            let Some(listener) = &acceptor.listener else { break };
+            match listener.accept() {
                 Ok(connection) => accepted.push(connection),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     acceptor.ready = false;

@@ -35,6 +35,15 @@ pub(crate) enum Command {
     Report(Sender<ConnReport>),
     /// Begin the counters of the connections anew.
     ResetCounters,
+    /// For the thread that accepts: do so at another address from now on.
+    Listen {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Connections that may wait.
+        backlog: u32,
+    },
     /// Close every connection without a word.
     DropConnections,
     /// A new term has begun: close the connections of earlier ones.

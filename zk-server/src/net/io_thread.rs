@@ -26,7 +26,7 @@ use crate::watch::ConnId;
 /// Token of the thread's waker.
 pub(super) const WAKER: Token = Token(usize::MAX);
 /// Token of the listener. All other tokens are slots of connections.
-const LISTENER: Token = Token(usize::MAX - 1);
+pub(super) const LISTENER: Token = Token(usize::MAX - 1);
 
 /// Events taken from the poller at a time.
 const EVENTS: usize = 1024;
@@ -86,8 +86,8 @@ impl<'a> IoThread<'a> {
         recorder: Recorder,
     ) -> io::Result<Self> {
         let mut acceptor = listener.map(Acceptor::new);
-        if let Some(acceptor) = &mut acceptor {
-            poll.registry().register(&mut acceptor.listener, LISTENER, Interest::READABLE)?;
+        if let Some(listener) = acceptor.iter_mut().find_map(|acceptor| acceptor.listener.as_mut()) {
+            poll.registry().register(listener, LISTENER, Interest::READABLE)?;
         }
         Ok(IoThread {
             net,
@@ -282,6 +282,7 @@ impl<'a> IoThread<'a> {
                     slots.into_iter().for_each(|slot| self.close(slot, "dropped on request"));
                     self.submit();
                 }
+                Command::Listen { host, port, backlog } => self.listen_at(&host, port, backlog),
                 Command::NewTerm => self.end_earlier_terms(),
                 Command::Pause(paused) => self.paused = paused,
                 Command::Stop { drain } => {

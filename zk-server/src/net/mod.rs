@@ -40,6 +40,7 @@ mod slots;
 mod throttle;
 mod timers;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
 use std::time::Instant;
@@ -77,6 +78,8 @@ pub(crate) struct Net {
     pub(crate) timeouts: TimeoutLimits,
     pub(crate) upstream: Arc<dyn Upstream>,
     pub(crate) inboxes: Arc<[Inbox]>,
+    /// Where clients connect.
+    pub(crate) address: Mutex<SocketAddr>,
     pub(crate) peers: Peers,
     /// Who is served, see [`Net::serve`].
     pub(crate) serving: ServingState,

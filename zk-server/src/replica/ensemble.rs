@@ -17,6 +17,8 @@ use crate::session::{NO_OWNER, SessionTracker};
 use crate::tree::{SnapshotPin, Tree};
 use crate::txn::{self, TxnHeader, kind};
 use crate::watch::ConnId;
+use crate::zab::ensemble::Ensemble;
+use crate::zab::leader::ReconfigView;
 use crate::zab::{Epoch, Proposal, ServerId};
 
 /// The last counter of an epoch that a transaction may have: behind it comes the next epoch (ZOOKEEPER-1277).
@@ -42,6 +44,13 @@ pub enum Role {
 pub enum Upstream {
     /// Leading: these were prepared and given to the log.
     Proposed(Vec<Proposal>),
+    /// The same for one that changes the ensemble, in its place among the others.
+    Reconfigured {
+        /// The transaction.
+        proposal: Proposal,
+        /// What it brings into force.
+        ensemble: Arc<Ensemble>,
+    },
     /// Leading: the epoch has no zxid left; somebody has to lead a new one.
     EpochUsedUp,
     /// Leading: a client of this server wants [`Replica::sync_done`] called when everything proposed so far is
@@ -209,7 +218,16 @@ impl Replica {
     /// Shows a configuration of the ensemble to clients, in the node that Apache keeps for it. No transaction:
     /// every member does it by itself, and the node is in no digest.
     pub fn set_config(&mut self, text: &str, version: i64, wall_ms: i64) {
-        self.shared.tree.write().set_config(text, version, wall_ms);
+        let mut tree = self.shared.tree.write();
+        let shown = tree.config();
+        if shown != Some((text.as_bytes(), version)) {
+            tree.set_config(text, version, wall_ms);
+        }
+    }
+
+    /// The version of the configuration that clients see: of the last one in the tree's history.
+    pub fn config_version(&self) -> i64 {
+        self.shared.tree.read().config().map_or(0, |(_, version)| version)
     }
 
     /// About how many bytes a snapshot would have.
@@ -222,6 +240,11 @@ impl Replica {
     /// The last transaction in the tree.
     pub fn last_zxid(&self) -> Zxid {
         self.shared.tree.read().last_zxid()
+    }
+
+    /// Leading: what there is to know of the ensemble, ahead of an input that may ask to change it.
+    pub fn set_reconfig_view(&mut self, view: ReconfigView) {
+        self.prepare.set_reconfig_view(view);
     }
 
     /// A term of leadership begins: everything in the tree is committed, and clients may be served.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use zk_proto::{Acl, SessionId};
+use zk_proto::{Acl, OpCode, SessionId};
 
 use crate::auth::ConnAuth;
 use crate::watch::ConnId;
@@ -120,6 +120,13 @@ pub struct Submission {
     pub bytes: Vec<u8>,
     /// The requests.
     pub items: Vec<Item>,
+}
+
+impl Submission {
+    /// Whether a write of this kind is among the requests.
+    pub fn asks_for(&self, wanted: OpCode) -> bool {
+        self.items.iter().any(|item| matches!(item.kind, ItemKind::Write { op, .. } if op == wanted))
+    }
 }
 
 /// Input of the replica.

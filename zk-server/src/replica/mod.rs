@@ -404,6 +404,17 @@ impl Replica {
         if let Some(records) = self.pipeline.take_batch(wanted) {
             shell.append(records.bytes, records.first, records.last);
         }
+        for ensemble in self.prepare.take_reconfigured() {
+            let at = proposals.partition_point(|proposal| proposal.zxid.0 < ensemble.version);
+            let behind = proposals.split_off((at + 1).min(proposals.len()));
+            if let Some(proposal) = proposals.pop() {
+                if !proposals.is_empty() {
+                    self.upstream.push(Upstream::Proposed(std::mem::take(&mut proposals)));
+                }
+                self.upstream.push(Upstream::Reconfigured { proposal, ensemble });
+            }
+            proposals = behind;
+        }
         if !proposals.is_empty() {
             self.upstream.push(Upstream::Proposed(proposals));
         }

@@ -4,8 +4,10 @@
 //! of checks decides the error. Every prepared request takes a zxid, also one that fails.
 
 mod changes;
+mod reconfig;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use zk_proto::{
     Acl, CreateMode, CreateRequest, ErrorCode, MAX_TTL_MS, MultiOp, OpCode, Perms, Reader, Request, Zxid,
@@ -18,6 +20,8 @@ use crate::auth::{self, ConnAuth, Providers};
 use crate::tree::owner::{self, Owner};
 use crate::tree::{NodeStat, QuotaCheck, Tree, acl::is_open, is_poison};
 use crate::txn::{self, DIGEST_VERSION, Digest, NodeKind, Txn, TxnHeader, kind};
+use crate::zab::ensemble::Ensemble;
+use crate::zab::leader::ReconfigView;
 
 /// Apache servers with default settings read no longer record than this (`jute.maxbuffer` twice).
 const RECORD_BYTES_MAX: usize = 2_097_150;
@@ -65,6 +69,11 @@ pub struct Prepare {
     options: PrepareOptions,
     changes: Changes,
     last: Zxid,
+    /// The ensemble as its leader saw it before the present request, if that is about it.
+    reconfig_view: Option<ReconfigView>,
+    /// Zxid of the last reconfiguration.
+    last_reconfig: i64,
+    reconfigured: Vec<Arc<Ensemble>>,
 }
 
 struct Scope<'t> {
@@ -77,7 +86,14 @@ struct Scope<'t> {
 impl Prepare {
     /// Starts behind what the tree holds.
     pub fn new(options: PrepareOptions, tree: &Tree) -> Self {
-        Prepare { options, changes: Changes::new(tree.digest()), last: tree.last_zxid() }
+        Prepare {
+            options,
+            changes: Changes::new(tree.digest()),
+            last: tree.last_zxid(),
+            reconfig_view: None,
+            last_reconfig: 0,
+            reconfigured: Vec::new(),
+        }
     }
 
     /// The last zxid given out.
@@ -104,8 +120,21 @@ impl Prepare {
     pub fn request(&mut self, tree: &Tree, now: Now, req: &WriteRequest<'_>, out: &mut Vec<u8>) -> Zxid {
         let zxid = self.next();
         let scope = Scope { tree, zxid: zxid.0, time: now.wall_ms, in_multi: false };
+        let config;
         let prepared = match Request::decode(req.op, &mut Reader::new(req.body)) {
             Ok(Request::CloseSession) => Ok(self.close_session(&scope, req.session)),
+            Ok(Request::Reconfig(wanted)) => match self.reconfig(&scope, req, &wanted) {
+                Ok(text) => {
+                    config = text;
+                    Ok(Txn::SetData {
+                        kind: kind::RECONFIG,
+                        path: Cow::Borrowed(reconfig::CONFIG_NODE),
+                        data: Some(config.as_bytes()),
+                        version: -1,
+                    })
+                }
+                Err(code) => Err(code),
+            },
             Ok(request) => self.client_write(&scope, req, request),
             Err(_) => Err(ErrorCode::MARSHALLING_ERROR),
         };
@@ -192,11 +221,6 @@ impl Prepare {
                 self.set_acl(scope, req.auth, path, acl, version)
             }
             Request::Multi(ops) => self.multi(scope, req, ops),
-            Request::Reconfig(_) if !self.options.reconfig => Err(ErrorCode::RECONFIG_DISABLED),
-            Request::Reconfig(_) => {
-                req.session_check?;
-                Err(ErrorCode::UNIMPLEMENTED)
-            }
             _ => Err(ErrorCode::UNIMPLEMENTED),
         }
     }

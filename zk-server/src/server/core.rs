@@ -16,7 +16,7 @@ use zk_proto::Zxid;
 
 use super::peers::Peers;
 use super::snapshots::SnapshotQueue;
-use crate::config::HostPort;
+use crate::config::{HostPort, ServerSpec};
 use crate::member::{self, Dial, DiskOp, Member, MemberShell, Serving};
 use crate::net::Inbox;
 use crate::replica::Replica;
@@ -356,6 +356,12 @@ impl MemberShell for World {
                 true => peers.handle().pause(conn),
                 false => peers.handle().resume(conn),
             }
+        }
+    }
+
+    fn moved(&mut self, from: &ServerSpec, to: &ServerSpec) {
+        if let Some(peers) = &mut self.peers {
+            peers.moved(from, to);
         }
     }
 

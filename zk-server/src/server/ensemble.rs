@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::start::{self, Storage};
 use super::{Server, StartError};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, HostPort, Overrides, PeerType};
 use crate::member::Serving;
 use crate::storage::sim::SimDisk;
 use crate::zab::PeerState;
@@ -80,31 +80,24 @@ impl EnsembleBuilder {
     pub fn start(self) -> Result<Ensemble, StartError> {
         let servers = self.voters + self.observers;
         let ports = free_ports(servers * 3)?;
-        let mut text = self.settings.clone();
+        let mut text = String::new();
         let tick_ms = self.tick_time.as_millis().max(1);
+        text.push_str(&self.settings);
         let _ = writeln!(text, "tickTime={tick_ms}\ninitLimit=20\nsyncLimit=5\nmaxClientCnxns=0");
         let _ = writeln!(text, "clientPortAddress=127.0.0.1\n4lw.commands.whitelist=*");
+        let mut lines = String::new();
         for (index, ports) in ports.chunks_exact(3).enumerate() {
             let role = if index < self.voters { "participant" } else { "observer" };
-            let _ = writeln!(text, "server.{}=127.0.0.1:{}:{}:{role}", index + 1, ports[0], ports[1]);
+            let _ = writeln!(lines, "server.{}=127.0.0.1:{}:{}:{role}", index + 1, ports[0], ports[1]);
         }
-        let mut members = Vec::new();
+        let mut ensemble = Ensemble { members: Vec::new(), builder: self, settings: text, lines };
         for (index, ports) in ports.chunks_exact(3).enumerate() {
-            let port = match self.client_port {
+            let port = match ensemble.builder.client_port {
                 0 => ports[2],
                 first => first.saturating_add(index as u16),
             };
-            members.push(Slot {
-                config: member_config(&text, index + 1, port, self.data_dir.as_deref())?,
-                storage: match self.data_dir {
-                    Some(_) => Storage::Disk,
-                    None => Storage::Fs(Arc::new(SimDisk::new())),
-                },
-                io_threads: self.io_threads,
-                server: None,
-            });
+            ensemble.add_slot(port, "")?;
         }
-        let mut ensemble = Ensemble { members };
         for index in 0..ensemble.members.len() {
             ensemble.restart(index)?;
         }
@@ -148,6 +141,11 @@ fn free_ports(count: usize) -> io::Result<Vec<u16>> {
 #[derive(Debug)]
 pub struct Ensemble {
     members: Vec<Slot>,
+    builder: EnsembleBuilder,
+    /// The lines that all configurations have.
+    settings: String,
+    /// The servers that the ensemble was started with.
+    lines: String,
 }
 
 #[derive(Debug)]
@@ -176,6 +174,47 @@ impl Ensemble {
     pub fn connect_string(&self) -> String {
         let ports = self.members.iter().map(|slot| slot.config.client_port.unwrap_or_default());
         ports.map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+    }
+
+    /// Starts one more server, which is not a member yet: it follows without a vote. To make it a member, let a client
+    /// add its [`Ensemble::server_line`] by a reconfiguration (`reconfigEnabled`). Returns its index; does not wait
+    /// until it serves.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn add_server(&mut self) -> Result<usize, StartError> {
+        let (index, ports) = (self.members.len(), free_ports(3)?);
+        let line = format!("server.{}=127.0.0.1:{}:{}:participant\n", index + 1, ports[0], ports[1]);
+        self.add_slot(ports[2], &line)?;
+        self.restart(index)?;
+        Ok(index)
+    }
+
+    fn add_slot(&mut self, port: u16, line: &str) -> Result<(), StartError> {
+        let text = format!("{}{}{line}", self.settings, self.lines);
+        let EnsembleBuilder { data_dir, io_threads, .. } = &self.builder;
+        self.members.push(Slot {
+            config: member_config(&text, self.members.len() + 1, port, data_dir.as_deref())?,
+            storage: match data_dir {
+                Some(_) => Storage::Disk,
+                None => Storage::Fs(Arc::new(SimDisk::new())),
+            },
+            io_threads: *io_threads,
+            server: None,
+        });
+        Ok(())
+    }
+
+    /// What a reconfiguration calls a server that votes: `server.1=127.0.0.1:2888:3888:participant;127.0.0.1:2181`.
+    /// The addresses are those that the server was started with. `None`: there is no server with this index.
+    pub fn server_line(&self, index: usize) -> Option<String> {
+        let config = &self.members.get(index)?.config;
+        let quorum = config.quorum.as_ref()?;
+        let me = quorum.my_id?;
+        let mut spec = quorum.membership.servers.get(&me)?.clone();
+        spec.peer_type = PeerType::Participant;
+        spec.client = Some(HostPort { host: "127.0.0.1".into(), port: config.client_port? });
+        Some(format!("server.{me}={spec}"))
     }
 
     /// The server with this index, counted from 0, unless it is stopped.

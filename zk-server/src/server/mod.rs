@@ -62,7 +62,6 @@ pub struct Server {
 struct State {
     config: Config,
     in_memory: bool,
-    address: SocketAddr,
     metrics: Metrics,
     net: Arc<Net>,
     core: Arc<Core>,
@@ -71,7 +70,7 @@ struct State {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("State").field("address", &self.net.address).finish_non_exhaustive()
     }
 }
 
@@ -121,18 +120,19 @@ impl Server {
 
     /// Where clients on this machine find the server, such as `127.0.0.1:2181`.
     pub fn connect_string(&self) -> String {
-        let ip = match self.state.address.ip() {
+        let address = self.local_addr();
+        let ip = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             // Listens to IPv4 as well.
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             ip => ip,
         };
-        SocketAddr::new(ip, self.state.address.port()).to_string()
+        SocketAddr::new(ip, address.port()).to_string()
     }
 
-    /// The address that the server listens on.
+    /// The address that the server listens on. A reconfiguration can change it.
     pub fn local_addr(&self) -> SocketAddr {
-        self.state.address
+        *self.state.net.address.lock()
     }
 
     /// The configuration in effect.

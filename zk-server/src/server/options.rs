@@ -215,6 +215,8 @@ pub(super) fn member(
             sync_limit_ticks: quorum.sync_limit_ticks,
             max_wait_for_epoch_ms: quorum.max_time_to_wait_for_epoch_ms.map(u64::from),
             reconfig_enabled: quorum.reconfig_enabled,
+            standalone_enabled: quorum.standalone_enabled,
+            multi_address: quorum.multi_address_enabled,
             force_snapshot: quorum.force_snapshot_sync,
             snapshot_size_factor: quorum.snapshot_size_factor,
             concurrent_snapshots_max: quorum.max_concurrent_snap_syncs,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -12,7 +12,7 @@ use super::snapshots::Way;
 use crate::config::{HostPort, QuorumConfig, ServerSpec};
 use crate::member::{self, Dial, DiskError, DiskOp, DiskOwner, PeerPort, Serving};
 use crate::net::peer::{PeerEvent, PeerHandle, PeerNet, PeerOptions, Port, tree_source};
-use crate::net::{Net, Serving as ClientServing};
+use crate::net::{Command, Net, Serving as ClientServing};
 use crate::replica::Shared;
 use crate::storage::{IoError, TxnLog};
 use crate::tree::SnapshotPin;
@@ -28,6 +28,9 @@ pub(super) struct Peers {
     way: Arc<Way>,
     /// Where learners of this server connect.
     quorum: Vec<SocketAddr>,
+    /// `quorumListenOnAllIPs`.
+    all_ips: bool,
+    client_backlog: u32,
     /// What the numbers of dials mean.
     dials: Dials,
     next_dial: u64,
@@ -41,6 +44,8 @@ pub(super) struct PeerParts<'a> {
     pub config: &'a QuorumConfig,
     pub this: &'a ServerSpec,
     pub options: PeerOptions,
+    /// Clients that may wait to be accepted.
+    pub client_backlog: u32,
     pub core: WeakCore,
     pub net: Weak<Net>,
     pub shared: Arc<Shared>,
@@ -53,7 +58,7 @@ pub(super) struct PeerParts<'a> {
 /// # Errors
 /// The port cannot be opened, or the system gives no thread.
 pub(super) fn start(parts: PeerParts<'_>) -> io::Result<(PeerNet, Peers)> {
-    let PeerParts { config, this, options, core, net, shared, disk, way } = parts;
+    let PeerParts { config, this, options, client_backlog, core, net, shared, disk, way } = parts;
     let dials = Dials::default();
     let events = {
         let (core, dials) = (core.clone(), dials.clone());
@@ -66,15 +71,10 @@ pub(super) fn start(parts: PeerParts<'_>) -> io::Result<(PeerNet, Peers)> {
     let peer_net = PeerNet::start(options, events)?;
     let handle = peer_net.handle();
     for address in &this.addresses {
-        let election = own_address(config, &address.host, address.election_port)?;
+        let election = own_address(config.listen_on_all_ips, &address.host, address.election_port)?;
         listen_patiently(&handle, election, config.election_port_bind_retries)?;
         tracing::info!(address = %election, "election port");
     }
-    let quorum: io::Result<Vec<SocketAddr>> = this
-        .addresses
-        .iter()
-        .map(|address| own_address(config, &address.host, address.quorum_port))
-        .collect();
     let peers = Peers {
         handle,
         core,
@@ -82,7 +82,9 @@ pub(super) fn start(parts: PeerParts<'_>) -> io::Result<(PeerNet, Peers)> {
         shared,
         disk,
         way,
-        quorum: quorum?,
+        quorum: quorum_addresses(config.listen_on_all_ips, this)?,
+        all_ips: config.listen_on_all_ips,
+        client_backlog,
         dials,
         next_dial: 0,
         connect_timeout_ms: u64::from(config.election_connect_timeout_ms),
@@ -90,9 +92,13 @@ pub(super) fn start(parts: PeerParts<'_>) -> io::Result<(PeerNet, Peers)> {
     Ok((peer_net, peers))
 }
 
+fn quorum_addresses(all_ips: bool, this: &ServerSpec) -> io::Result<Vec<SocketAddr>> {
+    this.addresses.iter().map(|address| own_address(all_ips, &address.host, address.quorum_port)).collect()
+}
+
 /// Where this server listens: its own address, or all of them.
-fn own_address(config: &QuorumConfig, host: &str, port: u16) -> io::Result<SocketAddr> {
-    if config.listen_on_all_ips {
+fn own_address(all_ips: bool, host: &str, port: u16) -> io::Result<SocketAddr> {
+    if all_ips {
         return Ok((Ipv4Addr::UNSPECIFIED, port).into());
     }
     let mut addresses = (host, port).to_socket_addrs()?;
@@ -183,6 +189,41 @@ impl Peers {
                 tracing::error!(%address, %error, "cannot open the quorum port");
             }
         }
+    }
+
+    /// Listens where the ensemble's configuration has this server now. Where it cannot, the old ports stay: the
+    /// next start shows the operator what is wrong.
+    pub(super) fn moved(&mut self, from: &ServerSpec, to: &ServerSpec) {
+        if from.addresses != to.addresses
+            && let Err(error) = self.move_peer_ports(to)
+        {
+            tracing::error!(%error, "cannot open the new ports for other servers");
+        }
+        let Some((client, net)) = to.client.as_ref().zip(self.net.upgrade()) else { return };
+        let now = *net.address.lock();
+        let host = client.host.parse::<IpAddr>();
+        let same_host =
+            host.is_ok_and(|ip| ip == now.ip() || ip.is_unspecified() && now.ip().is_unspecified());
+        if from.client != to.client
+            && !(same_host && client.port == now.port())
+            && let Some(acceptor) = net.inboxes.first()
+        {
+            let (host, port) = (client.host.clone(), client.port);
+            acceptor.command(Command::Listen { host, port, backlog: self.client_backlog });
+        }
+    }
+
+    fn move_peer_ports(&mut self, to: &ServerSpec) -> io::Result<()> {
+        self.quorum = quorum_addresses(self.all_ips, to)?;
+        let mut election = Vec::new();
+        for address in &to.addresses {
+            election.push(own_address(self.all_ips, &address.host, address.election_port)?);
+        }
+        self.handle.unlisten(Port::Election);
+        for address in election {
+            self.handle.listen(Port::Election, address)?;
+        }
+        Ok(())
     }
 
     pub(super) fn serve(&self, serving: Serving) {

@@ -21,7 +21,7 @@ use super::{Server, State, Threads, ToCore, options, peers, snapshots, words};
 use crate::admin::metrics::{Metrics, Recorder, Summary};
 use crate::cli::ExitCode;
 use crate::config::{Config, ConfigError};
-use crate::member::{self, DiskError, DiskOwner, Member};
+use crate::member::{self, ConfigFiles, DiskError, DiskOwner, Member, starting_ensembles};
 use crate::net::{
     Command, Inbox, IoThread, ListenError, Net, Peers, Serving, ServingState, Throttle, bind, poller,
 };
@@ -190,15 +190,26 @@ pub(super) fn start(
     let now = Now { mono_ms: started.elapsed().as_millis() as u64, wall_ms: wall_ms() };
     let replica_options = options::replica(&config, &providers, io_threads, now.wall_ms, seed);
     let replica = Replica::new(shared.clone(), replica_options, now);
-    let mut store = None;
+    let (mut store, mut configs) = (None, None);
     let node = match (&quorum, opened.disk.as_mut().and_then(|disk| disk.member.take())) {
         (Some((quorum, me, this)), Some((member_store, recent))) => {
             let options = options::member(&config, quorum, *me, this, seed);
-            let ensemble = Arc::new(Ensemble::from(quorum.membership.clone()));
+            let mut ensemble = Ensemble::from(quorum.membership.clone());
+            let mut last_seen = None;
+            if let (true, Some(disk)) = (quorum.reconfig_enabled, &opened.disk) {
+                let mut files = match &quorum.config_file {
+                    Some(path) => ConfigFiles::of_operator(path, *me, ensemble.version > 0),
+                    None => ConfigFiles::beside_data(&disk.dirs, *me),
+                };
+                let found = files.read().map_err(DiskError::from)?;
+                (ensemble, last_seen) = starting_ensembles(ensemble, found, shared.tree.read().config());
+                configs = Some(files);
+            }
+            let (ensemble, last_seen) = (Arc::new(ensemble), last_seen.map(Arc::new));
             let (epochs, mark) = (member_store.epochs(), member_store.committed());
             store = Some(member_store);
             let damaged = opened.disk.as_ref().is_some_and(|disk| disk.damaged);
-            let member = Member::new(replica, recent, epochs, mark, ensemble, None, damaged, options);
+            let member = Member::new(replica, recent, epochs, mark, ensemble, last_seen, damaged, options);
             Node::Member(Box::new(member))
         }
         _ => Node::Standalone(Box::new(replica)),
@@ -220,6 +231,7 @@ pub(super) fn start(
         timeouts: options::timeouts(&config),
         upstream: upstream.clone(),
         inboxes,
+        address: Mutex::new(address),
         peers: Peers::default(),
         serving: ServingState::new(if quorum.is_some() { Serving::Nobody } else { Serving::All }),
         connections: (0..io_threads).map(|_| AtomicUsize::new(0)).collect(),
@@ -230,7 +242,7 @@ pub(super) fn start(
         throttle: Mutex::new(Throttle::new(config.connection_throttle.clone())),
     });
     let in_memory = opened.disk.is_none();
-    let state = Arc::new(State { config, in_memory, address, metrics, net, core, upstream });
+    let state = Arc::new(State { config, in_memory, metrics, net, core, upstream });
     // From here on a failure stops what was started, by dropping this.
     let mut server = Server { state: state.clone(), threads: Threads::default() };
     if let (Some(disk), Some(requests), Some(pin)) = (opened.disk, snapshot_requests, first_pin) {
@@ -246,10 +258,15 @@ pub(super) fn start(
                 seed,
                 disk.damaged,
             );
+            let owner = match configs {
+                Some(configs) => owner.with_configs(configs),
+                None => owner,
+            };
             let parts = PeerParts {
                 config: quorum,
                 this,
                 options: options::peers(&state.config, quorum, seed),
+                client_backlog: state.config.client_listen_backlog,
                 core: Arc::downgrade(&state.core),
                 net: Arc::downgrade(&state.net),
                 shared,

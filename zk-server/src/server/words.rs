@@ -246,7 +246,7 @@ fn conf(state: &State) -> ConfReport {
     let config = &state.config;
     let (data_dir_size, data_log_size) = dir_sizes(state);
     ConfReport {
-        client_port: Some(state.address.port()),
+        client_port: Some(state.net.address.lock().port()),
         secure_client_port: None,
         data_dir: config.data_dir.clone(),
         data_dir_size,

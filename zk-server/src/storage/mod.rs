@@ -31,6 +31,7 @@ pub(crate) mod snapshot;
 
 pub use dirs::{DataDirs, DirError, DirLock};
 pub use file_name::{Compression, LogName, SnapshotName};
+pub(crate) use fs::At;
 pub use fs::{BLOCK, DiskFile, FileEntry, Fs, IoError, RealFs};
 pub use load::{LoadError, NodeStat, Replay, ReplayError, SnapshotDigest, SnapshotSink};
 pub use log::{LogMetrics, LogOptions, LogThread, TxnLog, abort_process};

@@ -119,8 +119,16 @@ impl Tree {
         self.save_for_snapshots(idx);
         let stat = NodeStat { version: -1, mzxid: version, mtime: wall_ms, ..self.slab.stat(idx) };
         let crc = digest::prefix_crc("/zookeeper/config", Some(text.as_bytes()));
+        let old_len = self.slab.data(idx).map_or(0, <[u8]>::len);
+        self.bytes = self.bytes - old_len as u64 + text.len() as u64;
         self.slab.set_data(idx, Some(text.as_bytes()), crc);
         self.slab.set_stat(idx, &stat);
+    }
+
+    /// What the node holds that shows the configuration of the ensemble, and the zxid of the last change of it.
+    pub fn config(&self) -> Option<(&[u8], i64)> {
+        let idx = self.find("/zookeeper/config")?;
+        Some((self.data(idx)?, self.node_stat(idx).mzxid))
     }
 
     /// Says which transaction the tree ends with, for one that was received from a leader: its stream does not

@@ -32,7 +32,7 @@ pub(super) fn write_synced(fs: &dyn Fs, path: &Path, content: &[u8]) -> Result<(
 }
 
 /// The content of a file; `None` when there is no such file. Cut at a bound that no file of ours reaches.
-pub(super) fn read_small(fs: &dyn Fs, path: &Path) -> Result<Option<Vec<u8>>, IoError> {
+pub(crate) fn read_small(fs: &dyn Fs, path: &Path) -> Result<Option<Vec<u8>>, IoError> {
     let file = match fs.open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),

@@ -33,6 +33,7 @@ pub use chain::Broken;
 pub use epochs::EpochError;
 use epochs::EpochFiles;
 pub(super) use files::RETIRED_DIR;
+pub(crate) use files::read_small;
 pub use truncate::{CannotTruncate, TruncateError};
 
 /// The disk of a member, beside its open log.

@@ -304,8 +304,14 @@ impl ConnTable {
     fn hello(&self) -> Bytes {
         let ConnOptions { me, addresses, multi_address, .. } = &self.options;
         let form = if *multi_address { HelloForm::V2 } else { HelloForm::V1 };
-        let count = if *multi_address { addresses.len() } else { 1 };
-        let addresses = addresses.iter().take(count).cloned().collect();
+        let count = if *multi_address { usize::MAX } else { 1 };
+        // A reconfiguration may have given this server other addresses than it was started with.
+        let listed = self.electorate.all().find_map(|ensemble| ensemble.membership.servers.get(me));
+        let listed: Option<Vec<HostPort>> = listed.map(|spec| {
+            let election = |at: &PeerAddress| HostPort { host: at.host.clone(), port: at.election_port };
+            spec.addresses.iter().map(election).collect()
+        });
+        let addresses = listed.as_ref().unwrap_or(addresses).iter().take(count).cloned().collect();
         let mut bytes = Vec::new();
         Hello { server: *me, form, addresses }.encode(&mut bytes);
         bytes.into()

@@ -23,6 +23,10 @@ pub struct LeaderOptions {
     pub max_wait_for_epoch_ms: Option<u64>,
     /// `reconfigEnabled`.
     pub reconfig_enabled: bool,
+    /// `standaloneEnabled`: a reconfiguration must leave two servers with a vote.
+    pub standalone_enabled: bool,
+    /// `multiAddress.enabled`: a reconfiguration may give a server several addresses.
+    pub multi_address: bool,
     /// `forceSnapshotSync`.
     pub force_snapshot: bool,
     /// `snapshotSizeFactor`: log is read from disk for a learner up to this share of a snapshot's size; 0 for any
@@ -53,6 +57,8 @@ impl Default for LeaderOptions {
             sync_limit_ticks: 5,
             max_wait_for_epoch_ms: None,
             reconfig_enabled: false,
+            standalone_enabled: true,
+            multi_address: false,
             force_snapshot: false,
             snapshot_size_factor: Some(0.33),
             snapshot_instead_of_truncation_bytes: 16 << 20,

@@ -50,6 +50,8 @@ pub use message::{
     StepDownReason,
 };
 
+pub use reconfig::ReconfigView;
+
 use barrier::Barrier;
 use electorate::Electorates;
 use link::{Link, Step};

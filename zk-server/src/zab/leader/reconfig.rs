@@ -1,27 +1,64 @@
 //! New configurations: what may be proposed, which quorums decide, who leads afterwards.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use zk_proto::Zxid;
 
-use super::electorate::Electorates;
 use super::link::Step;
 use super::{Ensemble, Leader, Output, Phase, Proposal, ReconfigRefusal, ServerId};
 
+/// What decides whether a reconfiguration can be proposed, at one moment.
+#[derive(Debug, Clone)]
+pub struct ReconfigView {
+    /// The configuration in force.
+    pub current: Arc<Ensemble>,
+    /// Another reconfiguration is proposed and not committed.
+    pub in_progress: bool,
+    /// The leader, and the followers that have taken over its history.
+    pub synced: BTreeSet<ServerId>,
+    /// So many servers with a vote have to be left.
+    pub voters_min: usize,
+    /// Whether a server may have several addresses.
+    pub multi_address: bool,
+}
+
+impl ReconfigView {
+    /// Whether `new` can be proposed, besides what only its text decides.
+    ///
+    /// # Errors
+    /// See [`ReconfigRefusal`].
+    pub fn check(&self, new: &Ensemble) -> Result<(), ReconfigRefusal> {
+        match self.in_progress {
+            true => Err(ReconfigRefusal::InProgress),
+            false if new.is_quorum(&self.synced) => Ok(()),
+            false => Err(ReconfigRefusal::NoQuorum),
+        }
+    }
+}
+
 impl Leader {
+    /// What has to be known of the ensemble to prepare a reconfiguration now.
+    pub fn reconfig_view(&self) -> ReconfigView {
+        let synced = |sid: &ServerId| {
+            self.link_of(*sid).is_some_and(|link| link.follower && link.step == Step::Synced)
+        };
+        let followers = self.by_server.keys().copied().filter(synced);
+        ReconfigView {
+            current: self.electorates.committed.ensemble.clone(),
+            in_progress: self.phase != Phase::Broadcast || self.retired || self.electorates.pending.is_some(),
+            synced: followers.chain([self.me]).collect(),
+            voters_min: if self.options.standalone_enabled { 2 } else { 1 },
+            multi_address: self.options.multi_address,
+        }
+    }
+
     /// Whether a reconfiguration to `new` can be proposed now, besides what only its text decides.
     ///
     /// # Errors
     /// See [`ReconfigRefusal`].
     pub fn can_reconfigure(&self, new: &Arc<Ensemble>) -> Result<(), ReconfigRefusal> {
-        if self.phase != Phase::Broadcast || self.retired || self.electorates.pending.is_some() {
-            return Err(ReconfigRefusal::InProgress);
-        }
-        let synced = |sid| {
-            sid == self.me || self.link_of(sid).is_some_and(|link| link.follower && link.step == Step::Synced)
-        };
-        let new = Electorates::new(new.clone(), None);
-        if new.quorum(synced) { Ok(()) } else { Err(ReconfigRefusal::NoQuorum) }
+        self.reconfig_view().check(new)
     }
 
     /// [`Leader::propose`] for a reconfiguration, in its place among the other proposals. `ensemble` is what it
