@@ -40,7 +40,13 @@ impl Member {
         shell: &mut dyn MemberShell,
     ) {
         for packet in packets {
-            self.look_ahead(packet.kind == kind::REQUEST && op_of(&packet) == Some(OpCode::Reconfig));
+            let asked = if packet.kind == kind::REQUEST { op_of(&packet) } else { None };
+            if asked == Some(OpCode::Sync) {
+                // It has to wait for the requests before it: the leader part must know what they have become.
+                self.replica.flush(shell);
+                self.settle(now, shell);
+            }
+            self.look_ahead(asked == Some(OpCode::Reconfig));
             let Phase::Leading(leader) = &mut self.phase else { return };
             let mut out = Vec::new();
             leader.packet(now.mono_ms, conn, packet, &self.history, &mut out);
@@ -54,6 +60,7 @@ impl Member {
     pub(super) fn lead_upstream(&mut self, now: Now, upstream: Vec<Upstream>, shell: &mut dyn MemberShell) {
         let Phase::Leading(leader) = &mut self.phase else { return };
         let mut out = Vec::new();
+        let mut syncs = 0;
         for wanted in upstream {
             match wanted {
                 Upstream::Proposed(proposals) => {
@@ -70,12 +77,14 @@ impl Member {
                     leader.propose_reconfig(now.mono_ms, &proposal, ensemble, &mut out);
                 }
                 Upstream::EpochUsedUp => leader.step_down(StepDownReason::RollOver, &mut out),
-                Upstream::Sync => {
-                    self.sync_tickets += 1;
-                    leader.sync_local(self.sync_tickets);
-                }
+                Upstream::Sync => syncs += 1,
                 Upstream::Request { .. } | Upstream::Revalidate { .. } => {}
             }
+        }
+        // Behind the proposals of the same input: a sync waits for the writes that its client has sent before.
+        for _ in 0..syncs {
+            self.sync_tickets += 1;
+            leader.sync_local(self.sync_tickets);
         }
         leader.flush(now.mono_ms, &self.history, &mut out);
         self.run_leader(now, out, shell);

@@ -7,6 +7,7 @@ use super::{Dial, DiskDone, DiskOp, Member, MemberShell, Next, Now, Phase, Repli
 use zk_proto::Zxid;
 
 use crate::config::HostPort;
+use crate::replica::Upstream;
 use crate::zab::election::{self, ConnOutput};
 use crate::zab::ensemble::Ensemble;
 use crate::zab::leader::{Elected, Leader};
@@ -246,6 +247,16 @@ impl Member {
     pub(super) fn stop(&mut self, next: Next, rebuild: bool, memory: Memory, shell: &mut dyn MemberShell) {
         if let Phase::Leading(_) = self.phase {
             shell.listen(false);
+            // What was prepared in this very step is on its way to the log, whether anybody hears of it or not.
+            for wanted in self.replica.take_upstream() {
+                match wanted {
+                    Upstream::Proposed(proposals) => {
+                        proposals.into_iter().for_each(|proposal| self.history.push(proposal));
+                    }
+                    Upstream::Reconfigured { proposal, .. } => self.history.push(proposal),
+                    _ => {}
+                }
+            }
         }
         for conn in std::mem::take(&mut self.quorum).into_keys() {
             shell.close(conn, "this server takes another role");

@@ -90,7 +90,7 @@ pub(super) enum ReadOnlyItem {
 #[derive(Debug)]
 pub(super) struct Revalidating {
     session: SessionId,
-    conn: ConnId,
+    pub(super) conn: ConnId,
     timeout_ms: i32,
 }
 
@@ -134,10 +134,11 @@ impl Replica {
     }
 
     /// From now on nobody is served: what clients wait for they will not get. What is in the log, or on its way
-    /// there, stays to be applied by [`Replica::apply_log`].
+    /// there, stays to be applied by [`Replica::apply_log`]; what was not given to the log yet is forgotten.
     pub fn idle(&mut self, shell: &mut dyn Shell) {
         self.role = Role::Idle;
         let mut waiting = self.pipeline.forget_waiting();
+        self.pipeline.discard_open();
         waiting.extend(self.waiting.clear());
         for Deferred { conn, what } in waiting {
             if matches!(what, DeferredKind::Released) {
@@ -514,7 +515,10 @@ impl Replica {
                 self.touched.insert(*session, *timeout_ms);
             }
         }
-        for Done { what, answer, then } in self.waiting.answer(conn, &what, answer) {
+        for Done { what, mut answer, then } in self.waiting.answer(conn, &what, answer) {
+            // Known since an older transaction, perhaps, but sent behind answers that show this one: the client
+            // must not forget that it has seen it.
+            stamp(&mut answer, tree.last_zxid());
             match what {
                 What::Write { session, close, .. } => {
                     // The answer -118 (session moved) is the last one that this connection gets.
@@ -543,5 +547,13 @@ impl Replica {
         let start = mail.bytes.len() as u32;
         mail.bytes.extend_from_slice(answer);
         mail.letters.push(Letter::Reply { conn, frame: start..mail.bytes.len() as u32, close });
+    }
+}
+
+/// Puts a zxid into the header of a reply frame.
+fn stamp(frame: &mut [u8], zxid: Zxid) {
+    const ZXID: std::ops::Range<usize> = 8..16;
+    if let Some(at) = frame.get_mut(ZXID) {
+        at.copy_from_slice(&zxid.0.to_be_bytes());
     }
 }

@@ -244,7 +244,11 @@ impl Replica {
                 ItemKind::Reattach { session, passwd, passwd_ok, timeout_ms } => {
                     self.reattach(now, conn, session, passwd_ok.then_some(passwd), timeout_ms);
                 }
-                ItemKind::Closed => self.defer(&tree, Deferred { conn, what: DeferredKind::Released }),
+                ItemKind::Closed => {
+                    // The leader's answer must not reach who has the slot by then.
+                    self.revalidating.retain(|waiting| waiting.conn != conn);
+                    self.defer(&tree, Deferred { conn, what: DeferredKind::Released });
+                }
             }
         }
     }

@@ -256,6 +256,12 @@ impl Pipeline {
         waiting
     }
 
+    /// Drops what was not given to the log: nobody knows of it.
+    pub fn discard_open(&mut self) {
+        self.open.clear();
+        self.open_txns.clear();
+    }
+
     /// Drops everything that is not applied, and starts again behind `last`.
     pub fn reset(&mut self, last: Zxid) {
         self.batches.clear();
