@@ -100,7 +100,13 @@ impl SimDisk {
                 change.apply(&mut names);
             }
         }
-        let files = state.files.iter().map(|file| file.after_power_loss(survival, rng)).collect();
+        // Whatever has no name any more is gone for good.
+        let named: BTreeSet<usize> = names.values().copied().collect();
+        let survive = |(id, file): (usize, &File)| match named.contains(&id) {
+            true => file.after_power_loss(survival, rng),
+            false => File::default(),
+        };
+        let files = state.files.iter().enumerate().map(survive).collect();
         SimDisk::with(State {
             files,
             durable_names: names.clone(),
@@ -115,8 +121,13 @@ impl SimDisk {
     /// fault is pending.
     pub fn after_kill(&self) -> SimDisk {
         let state = self.state.lock();
+        let named = state.names.values().chain(state.durable_names.values()).copied();
+        let changed = state.unsynced_names.iter().filter_map(|change| Some(change.add.as_ref()?.1));
+        let named: BTreeSet<usize> = named.chain(changed).collect();
+        let keep =
+            |(id, file): (usize, &File)| if named.contains(&id) { file.clone() } else { File::default() };
         SimDisk::with(State {
-            files: state.files.clone(),
+            files: state.files.iter().enumerate().map(keep).collect(),
             names: state.names.clone(),
             durable_names: state.durable_names.clone(),
             unsynced_names: state.unsynced_names.clone(),
@@ -353,7 +364,8 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| bytes.extend_from_slice(part));
         let offset = usize::try_from(offset).map_err(|_| ErrorKind::FileTooLarge)?;
         let mut state = self.disk.state.lock();
         let was_off = state.off;
