@@ -99,7 +99,10 @@ impl Member {
                     shell.close(conn, "done with this leader");
                 }
                 Output::WriteAccepted(epoch) => shell.disk(DiskOp::WriteAccepted(epoch)),
-                Output::Truncate(zxid) => shell.disk(DiskOp::Truncate(zxid)),
+                Output::Truncate(zxid) => {
+                    tracing::info!(%zxid, "truncating the log to the leader's");
+                    shell.disk(DiskOp::Truncate(zxid));
+                }
                 Output::ReceiveSnapshot { zxid } => {
                     tracing::info!(%zxid, "receiving the leader's tree");
                 }

@@ -126,6 +126,9 @@ impl Leader {
             return;
         }
         let Some(link) = self.links.get_mut(&conn) else { return };
+        if let Some(server) = link.sid {
+            tracing::info!(%server, last = %link.last, %to, ?transfer, "a learner takes over the history");
+        }
         match transfer {
             Transfer::Diff(from) => {
                 let nothing = history.since(from).next().is_none_or(|txn| txn.zxid > self.committed);
