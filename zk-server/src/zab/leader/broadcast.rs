@@ -31,7 +31,7 @@ impl Leader {
             if self.scratch.is_empty() {
                 proposals.iter().for_each(|txn| ToLearner::encode_proposal(txn, &mut self.scratch));
             }
-            link.outbox.extend_from_slice(&self.scratch);
+            link.forward(&self.scratch);
             link.sent = last.zxid;
             link.expect_ack(now_ms);
         }
@@ -105,7 +105,7 @@ impl Leader {
                         encode_decision(txn, observers, designated, &mut self.scratch);
                     }
                 }
-                link.outbox.extend_from_slice(&self.scratch);
+                link.forward(&self.scratch);
             }
         }
     }

@@ -91,6 +91,10 @@ pub(super) struct Link {
     pub(super) streaming: bool,
     pub(super) backlog: usize,
     pub(super) outbox: Vec<u8>,
+    /// What was proposed and committed since NEWLEADER: it follows UPTODATE. A learner of 3.8.0 fails on a COMMIT
+    /// between the two (ZOOKEEPER-4394), begins again, and logs twice what it was sent; under load it may do so for
+    /// a long time.
+    pub(super) held: Vec<u8>,
     /// The confirmation round of each unanswered PING. A learner answers those behind UPTODATE, all of them, in
     /// order.
     pub(super) pings: VecDeque<u64>,
@@ -117,6 +121,7 @@ impl Link {
             streaming: false,
             backlog: 0,
             outbox: Vec::new(),
+            held: Vec::new(),
             pings: VecDeque::new(),
             confirmed: 0,
         }
@@ -125,6 +130,12 @@ impl Link {
     /// Whether it gets what is proposed and committed from now on.
     pub(super) fn forwards(&self) -> bool {
         matches!(self.step, Step::Syncing | Step::Synced)
+    }
+
+    /// Sends what was proposed or committed, as soon as the learner can take it.
+    pub(super) fn forward(&mut self, packets: &[u8]) {
+        let to = if self.up_to_date { &mut self.outbox } else { &mut self.held };
+        to.extend_from_slice(packets);
     }
 
     /// What it provably has on its disk.

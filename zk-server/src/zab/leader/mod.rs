@@ -18,7 +18,8 @@
 //! piece of bytes per learner.
 //!
 //! **Order on a connection:** everything for a learner goes through its one outbox, so that a NEWLEADER can never
-//! overtake the history that it closes (ZOOKEEPER-3104).
+//! overtake the history that it closes (ZOOKEEPER-3104). What is decided between NEWLEADER and UPTODATE follows the
+//! latter.
 //!
 //! After [`Output::StepDown`] the machine is dead: every input is ignored, and the shell closes all connections.
 
@@ -296,11 +297,10 @@ impl Leader {
         let limit = self.options.backlog_bytes_max.saturating_mul(link::STREAMING_BACKLOG);
         let mut hopeless = Vec::new();
         for (&conn, link) in &mut self.links {
-            if link.streaming {
-                if link.outbox.len() > limit {
-                    hopeless.push((conn, link.outbox.len()));
-                }
-            } else if !link.outbox.is_empty() {
+            let waiting = link.held.len() + if link.streaming { link.outbox.len() } else { 0 };
+            if waiting > limit {
+                hopeless.push((conn, waiting));
+            } else if !link.streaming && !link.outbox.is_empty() {
                 out.push(Output::Send { conn, bytes: std::mem::take(&mut link.outbox) });
             }
         }

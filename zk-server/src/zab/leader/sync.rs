@@ -331,6 +331,7 @@ impl Leader {
     fn up_to_date(&mut self, now_ms: u64, conn: PeerConn) {
         let Some(link) = self.links.get_mut(&conn) else { return };
         ToLearner::UpToDate.encode(&mut link.outbox);
+        link.outbox.append(&mut link.held);
         link.up_to_date = true;
         link.heard_ms = now_ms;
     }
