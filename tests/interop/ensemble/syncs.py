@@ -6,6 +6,8 @@ import re
 import sys
 import time
 
+from kazoo.retry import KazooRetry
+
 from clients import connect, equal_trees
 from servers import Ensemble, Failed, run, say
 
@@ -15,11 +17,13 @@ LOGGED = {
     "trunc": ("Truncating log to get in sync|truncating the log to the leader's", None),
     "snap": ("Getting a snapshot from leader|receiving the leader's tree", None),
 }
+AGAIN = KazooRetry(max_tries=50, delay=0.2, backoff=1)
 
 
 def write(client, name, count):
     """So many transactions of several kinds."""
-    client.ensure_path(f"/{name}")
+    # It may have to find another server first.
+    AGAIN(client.ensure_path, f"/{name}")
     results = [client.create_async(f"/{name}/n-", b"x" * (i % 50), sequence=True) for i in range(count)]
     results += [client.set_async(f"/{name}", b"%d" % i) for i in range(count // 4)]
     for result in results:
@@ -99,13 +103,13 @@ def deposed(ensemble, learner, name, kind):
     if kind == "snap":
         # History went on in another way: an end of the learner's log that Apache's leaders do not find in theirs.
         write(client, f"{name}-after", 10)
-    if client.exists(f"/{name}-alone-0"):
+    if AGAIN(client.exists, f"/{name}-alone-0"):
         raise Failed("a transaction that one server had came back")
     since = len(leader.log())
     learner.start()
     ensemble.settle()
     check_kind(learner, leader, kind, since)
-    if client.exists(f"/{name}-alone-0"):
+    if AGAIN(client.exists, f"/{name}-alone-0"):
         raise Failed("a transaction that one server had came back")
     client.stop()
     client.close()
