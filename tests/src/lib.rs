@@ -3,5 +3,6 @@
 
 pub mod fuzz;
 pub mod server;
+pub mod sim;
 pub mod vectors;
 pub mod wire;
