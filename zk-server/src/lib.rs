@@ -5,6 +5,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod member;
+pub mod mutation;
 mod net;
 pub mod replica;
 mod server;

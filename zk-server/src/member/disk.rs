@@ -5,6 +5,7 @@ use std::sync::Arc;
 use zk_proto::Zxid;
 
 use super::{ConfigFiles, DiskDone, DiskOp, Recovered};
+use crate::mutation::Mutation;
 use crate::replica::Shared;
 use crate::storage::member::{CannotTruncate, EpochError, MemberStore, TruncateError};
 use crate::storage::{
@@ -201,7 +202,8 @@ impl DiskOwner {
     ) -> Result<(TxnLog, Result<Box<Recovered>, CannotTruncate>), DiskError> {
         let last = log.last();
         log.close()?;
-        match self.store.truncate(zxid) {
+        let further = i64::from(Mutation::TruncateTooFar.is_on() && zxid.counter() > 1);
+        match self.store.truncate(Zxid(zxid.0 - further)) {
             Ok(()) => {
                 let recovered = self.recover()?;
                 Ok((self.open_log(recovered.tree.last_zxid()), Ok(Box::new(recovered))))

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use zk_proto::SessionId;
 
 use super::pipeline::Deferred;
+use crate::mutation::Mutation;
 use crate::watch::ConnId;
 
 /// What a connection waits for.
@@ -82,6 +83,14 @@ impl WaitingRequests {
             return Vec::new();
         };
         waiting.answer = Some(answer);
+        if Mutation::AnswersOutOfOrder.is_on() {
+            let at = queue.iter().position(|waiting| waiting.answer.is_some());
+            let Some(Waiting { what, answer: Some(answer), then }) = at.and_then(|at| queue.remove(at))
+            else {
+                return Vec::new();
+            };
+            return vec![Done { what, answer, then }];
+        }
         let mut done = Vec::new();
         while queue.front().is_some_and(|waiting| waiting.answer.is_some()) {
             if let Some(Waiting { what, answer: Some(answer), then }) = queue.pop_front() {

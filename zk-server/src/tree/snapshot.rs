@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 use zk_proto::Zxid;
 
+use crate::mutation::Mutation;
+
 use super::node::{NodeIdx, NodeStat, ROOT};
 use super::{AclList, Tree, acl};
 
@@ -49,7 +51,7 @@ impl SnapshotPin {
         SnapshotPin {
             zxid: tree.last_zxid,
             digest: tree.digest,
-            sessions: tree.sessions().collect(),
+            sessions: tree.sessions().filter(|_| !Mutation::SnapshotWithoutSessions.is_on()).collect(),
             acls: tree.acls.iter().map(|(slot, list)| (i64::from(slot), list.clone())).collect(),
             slots: tree.slab.slots(),
             walk: Mutex::default(),

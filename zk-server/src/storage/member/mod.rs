@@ -27,6 +27,7 @@ use super::fs::IoError;
 use super::record;
 use super::snapshot::SnapshotWriter;
 use super::{Base, DataDirs, SnapshotError, TxnLog};
+use crate::mutation::Mutation;
 use crate::zab::{Epoch, Epochs, Proposal};
 use base::{BaseFile, CommittedMark};
 pub use chain::Broken;
@@ -135,7 +136,9 @@ impl MemberStore {
                 log.append(&[records.into()], first.zxid, last.zxid)?;
             }
         }
-        log.sync()?;
+        if !Mutation::EpochBeforeHistory.is_on() {
+            log.sync()?;
+        }
         self.epochs.write_current(epoch)
     }
 

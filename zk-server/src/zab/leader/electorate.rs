@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::mutation::Mutation;
 use super::{Ensemble, ServerId};
 
 /// One configuration's voters.
@@ -24,7 +25,9 @@ impl Electorate {
     /// Whether the servers that satisfy `has` are a quorum.
     pub(super) fn quorum(&self, has: impl Fn(ServerId) -> bool) -> bool {
         if self.majority {
-            return self.voters.iter().filter(|sid| has(**sid)).count() > self.voters.len() / 2;
+            let half = self.voters.len() / 2;
+            let votes = self.voters.iter().filter(|sid| has(**sid)).count();
+            return votes > half || Mutation::HalfIsAQuorum.is_on() && votes >= half;
         }
         let set: BTreeSet<ServerId> = self.voters.iter().copied().filter(|sid| has(*sid)).collect();
         self.ensemble.is_quorum(&set)
@@ -35,7 +38,8 @@ impl Electorate {
         let mut values: Vec<T> = self.voters.iter().filter_map(|sid| of(*sid)).collect();
         values.sort_unstable_by(|a, b| b.cmp(a));
         if self.majority {
-            return values.get(self.voters.len() / 2).copied();
+            let few = usize::from(Mutation::CommitTooEarly.is_on());
+            return values.get((self.voters.len() / 2).saturating_sub(few)).copied();
         }
         values.dedup();
         values.into_iter().find(|value| self.quorum(|sid| of(sid).is_some_and(|v| v >= *value)))

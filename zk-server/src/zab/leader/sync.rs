@@ -6,6 +6,7 @@
 //! one epoch come from one leader, in order, so two logs that share an epoch are equal up to the smaller of their
 //! ends in it.
 
+use crate::mutation::Mutation;
 use zk_proto::Zxid;
 
 use super::link::{Step, TransferKind};
@@ -182,7 +183,10 @@ impl Leader {
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.cut = self.committed;
         link.sent = self.committed;
-        for txn in history.since(from) {
+        for txn in history.since(from).skip(usize::from(Mutation::DiffWithGap.is_on())) {
+            if Mutation::ForgetOutstanding.is_on() && txn.zxid > self.committed {
+                break;
+            }
             if txn.zxid <= self.committed {
                 ToLearner::encode_proposal(txn, &mut link.outbox);
                 ToLearner::encode_commit(txn.zxid, &mut link.outbox);

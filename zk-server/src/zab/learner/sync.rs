@@ -5,6 +5,7 @@
 //! behind it; and the completion of that is the acknowledgement. Proposals that are not committed by then take
 //! the ordinary way behind it.
 
+use crate::mutation::Mutation;
 use bytes::Bytes;
 use zk_proto::Zxid;
 
@@ -202,6 +203,9 @@ impl Learner {
         // Once it is the disk's turn, it will hold what the tree holds, whatever becomes of this attempt.
         self.tree_ahead = false;
         let epoch = self.epoch;
+        if Mutation::AckNewLeaderEarly.is_on() {
+            self.send([ToLeader::Ack(epoch.start())], out);
+        }
         out.push(match self.transfer {
             Transfer::Snap { .. } => Output::Install { zxid: self.in_flight.committed_to(), epoch },
             Transfer::Diff { .. } | Transfer::Trunc { .. } => Output::CommitSync(epoch),
