@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::mutation::Mutation;
 use super::{Ensemble, ServerId};
+use crate::mutation::Mutation;
 
 /// One configuration's voters.
 #[derive(Debug)]
